@@ -1,0 +1,50 @@
+# `make run` and `make test` set up what they need: see packaging/setup-venv.
+
+FLAVOUR ?= cpu
+CONFIG ?= etc/config.yaml
+VENV_PYTHON := .venv/bin/python
+READY := .venv/ready-$(FLAVOUR)
+# swarmd's cache and those of the libraries it imports: nothing is left outside the checkout.
+export XDG_CACHE_HOME := $(CURDIR)/.run/cache
+
+.DEFAULT_GOAL := help
+
+# In a moved or copied checkout the venv still points at the old place: make it anew.
+ifneq ($(file < .venv/made-for),$(FLAVOUR) $(CURDIR))
+.PHONY: $(READY)
+endif
+
+$(READY): requirements/build.lock requirements/$(FLAVOUR).lock setup.cfg pyproject.toml
+	@packaging/setup-venv run $(FLAVOUR)
+
+.venv/ready-dev: $(READY) requirements/dev.lock
+	@packaging/setup-venv dev
+
+.PHONY: help run test test-unit bench lint lock clean
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@echo 'FLAVOUR=cpu (default) or cuda chooses the build of torch.'
+
+run: $(READY) ## train; state is kept in .run, so that the next run goes on (ROUNDS=30 CONFIG=FILE)
+	@$(VENV_PYTHON) -m swarmd run --state .run --config $(CONFIG) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+test: .venv/ready-dev ## unit and integration tests; those that need root skip where there is none
+	@$(VENV_PYTHON) -m pytest $(ARGS)
+
+test-unit: .venv/ready-dev ## the fast tests only
+	@$(VENV_PYTHON) -m pytest tests/unit $(ARGS)
+
+bench: .venv/ready-dev ## swarmd beside GenRL's own trainer: time, memory, learning
+	@$(VENV_PYTHON) -m tests.bench $(ARGS)
+
+lint: .venv/ready-dev ## style, types
+	@$(VENV_PYTHON) -m ruff check .
+	@$(VENV_PYTHON) -m mypy
+
+lock: ## write requirements/*.lock anew from the *.in files (ARGS=--upgrade for newer versions)
+	@requirements/update $(ARGS)
+
+clean: ## remove .venv and caches; .run, which holds the training, stays
+	rm -rf .venv .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -path ./.run -prune -o -name __pycache__ -type d -print | xargs -r rm -rf

@@ -1,0 +1,3 @@
+"""swarmd: a node for collaborative reinforcement learning of language models."""
+
+__version__ = "0.1.0"

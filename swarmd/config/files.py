@@ -1,0 +1,58 @@
+"""Configuration files: which there are, read so that no file can block or fill the node."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from swarmd.config.problems import ConfigProblem
+
+MAX_BYTES = 1024 * 1024
+
+
+def drop_ins(config_file: Path) -> tuple[list[Path], list[ConfigProblem]]:
+    """The drop-ins beside a config file (`config.d/*.yaml`) in name order, and what is wrong with the folder.
+
+    Hidden files are left alone, they are editors' copies; a `.yml` would be overlooked silently, so it is
+    refused.
+    """
+    folder = config_file.parent / "config.d"
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except FileNotFoundError:
+        return [], []
+    except OSError as error:
+        return [], [_problem(folder, f"cannot be read: {error.strerror}")]
+    message = "is not read; the name of a drop-in ends in .yaml"
+    problems = [_problem(folder / name, message) for name in names if name.endswith(".yml")]
+    return [folder / name for name in names if name.endswith(".yaml")], problems
+
+
+def read_text(path: Path) -> str | ConfigProblem:
+    """The text of a file, or why there is none. Only regular files are read: a pipe could block for ever."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return _problem(path, "there is no such file")
+    except OSError as error:
+        return _problem(path, f"cannot be read: {error.strerror}")
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return _problem(path, "is not a regular file")
+        with open(descriptor, "rb", closefd=False) as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        return _problem(path, f"cannot be read: {error.strerror}")
+    finally:
+        os.close(descriptor)
+    if len(content) > MAX_BYTES:
+        return _problem(path, "is larger than 1 MiB, which no configuration is")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return _problem(path, "not a text file in UTF-8", content.count(b"\n", 0, error.start) + 1)
+
+
+def _problem(path: Path, message: str, line: int | None = None) -> ConfigProblem:
+    return ConfigProblem(str(path), line, "", None, message)

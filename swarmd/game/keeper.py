@@ -1,0 +1,163 @@
+"""What outlives the process: the trainer's weights and counters, the curves, and the way back after a collapse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from swarmd.game.checkpoint import CheckpointFailed, CheckpointStore
+from swarmd.game.checkpoint_files import Checkpoint
+from swarmd.game.evaluation import collapsed
+from swarmd.game.history import BASE_ROUND, HeldoutRow, History
+from swarmd.system.events import event
+from swarmd.system.exits import ConfigurationError
+
+# After a collapse the learning rate is halved, but not for ever: below this share nothing would be learned.
+_LOWER = 0.5
+_LOWEST_SCALE = 1 / 64
+
+
+class Learner(Protocol):
+    """The trainer's side of a checkpoint."""
+
+    learning_rate_scale: float
+
+    def save(self, directory: Path) -> dict[str, Any]:
+        """Writes weights and optimizer as files, returns the counters."""
+
+    def restore(self, directory: Path, counters: dict[str, Any]) -> None:
+        """The way back; the learning-rate scale is not touched."""
+
+
+class CollapseStop(ConfigurationError):
+    """Learning collapsed and training.on_collapse is `stop`."""
+
+
+class Keeper:
+    """Saves after each round, restores at the start, keeps the best weights, and rolls back after a collapse.
+
+    model_name: what the checkpoints belong to; identity: facts that must not change between two starts (node id,
+    seed), kept in each checkpoint.
+    """
+
+    def __init__(
+        self, store: CheckpointStore, history: History, learner: Learner, model_name: str, on_collapse: str, every: int
+    ) -> None:
+        self._store = store
+        self._history = history
+        self._learner = learner
+        self._model_name = model_name
+        self._on_collapse = on_collapse
+        self._every = every
+        self._last_done: int | None = None
+        self.saved: Checkpoint | None = None
+        self._failing = False
+        self.best: HeldoutRow | None = None
+
+    def restore(self) -> int | None:
+        """Takes up the newest intact checkpoint; the last finished round, or None where there is none.
+
+        Raises:
+            ConfigurationError: the checkpoints are another model's.
+        """
+        checkpoint = self._store.latest()
+        if checkpoint is None:
+            self._history.truncate_after(BASE_ROUND)
+            return None
+        kept = checkpoint.state.get("model")
+        if kept != self._model_name:
+            raise ConfigurationError(
+                f"{checkpoint.path} holds the training of model {kept}, and model.name is {self._model_name}; "
+                f"set model.name back to {kept}, or start anew with another --state DIR"
+            )
+        self._take(checkpoint)
+        self._history.truncate_after(checkpoint.round)
+        self.best = self._history.heldout().best
+        self._last_done, self.saved = checkpoint.round, checkpoint
+        event("checkpoint_restored", f"going on after round {checkpoint.round}, from {checkpoint.path}",
+              round=checkpoint.round, directory=str(checkpoint.path))
+        return checkpoint.round
+
+    def round_done(self, round: int) -> None:
+        """Saves, if this round's turn has come. A full disk is reported, once, and training goes on."""
+        self._last_done = round
+        if self.saved is None or round - self.saved.round >= self._every:
+            self.save_now()
+
+    def save_now(self, *, sync: bool | None = None) -> None:
+        """Saves the last finished round, if there is one that isn't saved yet."""
+        if self._last_done is None or (self.saved is not None and self.saved.round == self._last_done):
+            return
+        self._save(self._last_done, sync)
+
+    def flush(self) -> None:
+        """At the end: saves what is not saved and makes it outlive a power cut."""
+        self.save_now(sync=True)
+        try:
+            self._store.flush()
+        except CheckpointFailed as error:
+            event("checkpoint_failed", str(error), priority=3)
+
+    def evaluated(self, row: HeldoutRow) -> None:
+        """Takes note of a held-out score: a new best is kept, a collapse is answered as configured.
+
+        Raises:
+            CollapseStop: it collapsed and on_collapse is `stop`.
+        """
+        self._history.record_heldout(row)
+        if self.best is None or row.sampled > self.best.sampled:
+            self.best = row
+            if self.saved is not None and self.saved.round == row.round:
+                try:
+                    self._store.pin(self.saved)
+                except CheckpointFailed as error:
+                    event("checkpoint_failed", f"the best weights are not kept: {error}", priority=4)
+        elif collapsed(row.sampled, self.best.sampled, row.samples):
+            self._answer_collapse(row, self.best)
+
+    def _answer_collapse(self, row: HeldoutRow, best: HeldoutRow) -> None:
+        told = (f"learning collapsed: held-out score {row.sampled:.3f} after round {row.round}, "
+                f"best {best.sampled:.3f} after round {best.round}")
+        fields = {"round": row.round, "score": row.sampled, "best": best.sampled, "best_round": best.round}
+        if self._on_collapse == "stop":
+            raise CollapseStop(f"{told}; stopped because training.on_collapse is stop")
+        if self._on_collapse == "ignore":
+            event("learning_collapsed", f"{told}; going on because training.on_collapse is ignore", priority=4, **fields)
+            return
+        checkpoint = self._store.best()
+        if checkpoint is None:
+            event("learning_collapsed", f"{told}; no better weights are kept, so it goes on with these",
+                  priority=3, **fields)
+            return
+        scale = max(_LOWEST_SCALE, self._learner.learning_rate_scale * _LOWER)
+        self._learner.restore(checkpoint.path, checkpoint.state["learner"])
+        self._learner.learning_rate_scale = scale
+        event("learning_collapsed",
+              f"{told}; back to the weights of round {checkpoint.round}, learning rate now {scale:g} of the configured",
+              priority=4, scale=scale, **fields)
+        self._save(row.round, sync=True)
+
+    def _save(self, round: int, sync: bool | None) -> None:
+        def write(directory: Path) -> dict[str, Any]:
+            return {
+                "model": self._model_name,
+                "learner": self._learner.save(directory),
+                "learning_rate_scale": self._learner.learning_rate_scale,
+            }
+
+        try:
+            self.saved = self._store.save(round, write, sync=sync)
+        except CheckpointFailed as error:
+            # Told once an outage, not five times a second.
+            if not self._failing:
+                event("checkpoint_failed", f"{error}; training goes on, the last good one is "
+                      f"{self.saved.path if self.saved else 'none'}", priority=3, round=round)
+            self._failing = True
+        else:
+            if self._failing:
+                event("checkpoint_saved", f"checkpoints can be written again: {self.saved.path}", round=round)
+            self._failing = False
+
+    def _take(self, checkpoint: Checkpoint) -> None:
+        self._learner.restore(checkpoint.path, checkpoint.state["learner"])
+        self._learner.learning_rate_scale = float(checkpoint.state.get("learning_rate_scale", 1.0))

@@ -1,0 +1,189 @@
+"""The game: one round after another, on GenRL's interfaces.
+
+GenRL's own loop answers a failed training step or a broken exchange by going on as if nothing had happened, and ends
+with exit code 0 whatever it died of. This one lets every error reach the daemon, which knows what each means.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from genrl.communication.communication import Communication
+from genrl.game.game_manager import BaseGameManager
+
+from swarmd.coordination.coordinator import Coordinator, StopAsked
+from swarmd.game.evaluation import Evaluator, Pace
+from swarmd.game.history import BASE_ROUND, HeldoutRow, RoundRow
+from swarmd.game.keeper import Keeper
+from swarmd.game.stages import answer_stage, leave_stage, new_state
+from swarmd.system.events import event
+from swarmd.system.memory import rss_bytes
+from swarmd.system.phases import Phases
+from swarmd.tasks.environment import Environment
+from swarmd.training.trainer import GRPOTrainer
+
+# So many rounds in a row without anything to learn from are told as a fault.
+_STALLED_ROUNDS = 50
+
+
+class Audience(Protocol):
+    """Who is told what the game does."""
+
+    def round_done(self, row: RoundRow) -> None: ...
+
+    def evaluated(self, row: HeldoutRow) -> None: ...
+
+
+class Game(BaseGameManager):
+    """Plays rounds until `rounds` are done or a stop is asked for.
+
+    A round: coordinate, then for each stage generate and share, then admit (score), train, checkpoint, evaluate when
+    its time has come, report. `last_done` is the last round that a checkpoint holds, None at the very start.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        trainer: GRPOTrainer,
+        communication: Communication,
+        coordinator: Coordinator,
+        keeper: Keeper,
+        evaluator: Evaluator,
+        pace: Pace,
+        phases: Phases,
+        audience: Audience,
+        stopping: Callable[[], bool],
+        rounds: int | None,
+    ) -> None:
+        self._agent = str(communication.get_id())
+        super().__init__(
+            max_stage=environment.stages,
+            max_round=rounds if rounds is not None else 2**63,
+            game_state=None,
+            reward_manager=environment.rewards,
+            trainer=trainer,
+            data_manager=environment.data,
+            communication=communication,
+        )
+        self._coordinator = coordinator
+        self._keeper = keeper
+        self._evaluator = evaluator
+        self._pace = pace
+        self._phases = phases
+        self._audience = audience
+        self._stopping = stopping
+        self._without_signal = 0
+        self.rounds_done = 0
+        self.last_done: int | None = None
+
+    def end_of_game(self) -> bool:
+        return self._stopping() or self.rounds_done >= self.max_round
+
+    def run_game(self) -> None:
+        """Plays to the end. Whatever goes wrong in a round is raised, not swallowed.
+
+        Raises:
+            RoundAbandoned: a stop was asked for and the round in work took too long; it left no trace.
+        """
+        self.last_done = self._keeper.restore()
+        if self._keeper.best is None:
+            self._evaluate(BASE_ROUND if self.last_done is None else self.last_done)
+        while not self.end_of_game():
+            try:
+                with self._phases.enter("coordinate"):
+                    round = self._coordinator.next_round(self.last_done)
+            except StopAsked:
+                return
+            self._play(round)
+
+    def run_game_round(self) -> None:
+        """GenRL's name for a round whose state is set up: stages, rewards, training."""
+        self.trainer.begin_round(self.state.round)
+        while not self.end_of_round():
+            self.run_game_stage()
+            with self._phases.enter("share"):
+                gathered = self.communication.all_gather_object(self.state.get_latest_communication()[self._agent])
+                leave_stage(self.state, self.data_manager, gathered)
+        with self._phases.enter("admit"):
+            self.rewards.update_rewards(self.state)
+        with self._phases.enter("train"):
+            self.trainer.train(self.state, self.data_manager, self.rewards)
+
+    def run_game_stage(self) -> None:
+        with self._phases.enter("generate"):
+            answer_stage(self.state, self.data_manager, self.trainer.generate)
+
+    def _play(self, round: int) -> None:
+        begun = time.monotonic()
+        begin_round = getattr(self.data_manager, "begin_round", None)
+        if begin_round is not None:  # ours; GenRL's own data managers count for themselves
+            begin_round(round)
+        self.state = new_state(round, self.data_manager.get_round_data(), self._agent, self)
+        self.run_game_round()
+        with self._phases.enter("checkpoint"):
+            self._keeper.round_done(round)
+        row = self._row(round, time.monotonic() - begun)
+        self.rewards.reset()
+        self.last_done = round
+        self.rounds_done += 1
+        self._watch_signal(row)
+        self._audience.round_done(row)
+        if self._pace.due(round, self._evaluator.seconds) and not self._stopping():
+            self._evaluate(round)
+
+    def _evaluate(self, round: int) -> None:
+        with self._phases.enter("evaluate"):
+            row = self._evaluator.run(round)
+            if round > BASE_ROUND:
+                # A new best is kept as a checkpoint, so there must be one of just these weights.
+                self._keeper.save_now()
+            self._keeper.evaluated(row)
+        self._pace.done(round)
+        self._audience.evaluated(row)
+
+    def _row(self, round: int, seconds: float) -> RoundRow:
+        update = self.trainer.last_update
+        rewards = [r for stage in range(self.state.stage) for r in _numbers(self.rewards[stage][self._agent])]
+        tokens = sum(
+            len(completion.token_ids)
+            for stage in range(self.state.stage)
+            for nodes in self.state.get_stage_actions(stage)[self._agent].values()
+            for group in nodes
+            for completion in group
+        )
+        return RoundRow(
+            round=round,
+            time=time.time(),
+            reward=sum(rewards) / len(rewards) if rewards else None,
+            signal_share=update.groups_with_signal / update.groups if update.groups else None,
+            loss=update.loss,
+            grad_norm=update.grad_norm,
+            tokens=tokens,
+            tokens_per_s=tokens / seconds if seconds > 0 else None,
+            seconds=self._phases.take_seconds(),
+            rss_bytes=rss_bytes(),
+        )
+
+    def _watch_signal(self, row: RoundRow) -> None:
+        self._without_signal = 0 if row.signal_share else self._without_signal + 1
+        if self._without_signal and self._without_signal % _STALLED_ROUNDS == 0:
+            event(
+                "learning_stalled",
+                f"{self._without_signal} rounds in a row gave nothing to learn from: all completions of each task got "
+                f"the same reward (last mean {row.reward}); the tasks are too hard or too easy for this model",
+                priority=4,
+                round=row.round,
+            )
+
+
+def _numbers(rewards: Any) -> Iterator[float]:
+    """All numbers in GenRL's nested rewards, whatever holds them."""
+    if isinstance(rewards, dict):
+        rewards = rewards.values()
+    elif isinstance(rewards, (int, float)):
+        yield float(rewards)
+        return
+    for inner in rewards:
+        yield from _numbers(inner)

@@ -1,0 +1,53 @@
+"""The status in words, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+_MIB = 1024 * 1024
+
+
+def status_lines(status: dict[str, Any]) -> Iterator[str]:
+    """The lines of `swarmd status`, of a status as `read_status` gives it; what is not known is left out."""
+    phase = f", phase {status['phase']}" if status.get("phase") else ""
+    yield f"state       {status['state']}{phase}, up {_duration(status.get('uptime_s') or 0)}"
+    if model := status.get("model"):
+        yield f"model       {model['name']}, {model['parameters'] / 1e6:.1f} M parameters, {model['plan']}"
+    if status.get("round") is not None:
+        yield f"round       {status['round']} ({status['rounds_done']} since the start)"
+    reward = status.get("reward") or {}
+    if reward.get("last") is not None:
+        yield (f"reward      {reward['last']:.3f} in the last round, {_number(reward.get('mean_100'))} over 100; "
+               f"{_share(status.get('signal_share'))} of the groups had signal")
+    heldout = status.get("heldout") or {}
+    if heldout.get("last") is not None:
+        after = f"after round {heldout['round']}" if heldout["round"] >= 0 else "before training"
+        yield (f"held-out    {heldout['last']:.3f} {after}; base {_number(heldout.get('base'))}, "
+               f"best {_number(heldout.get('best'))}")
+    if status.get("tokens_per_s") is not None:
+        yield f"speed       {status['tokens_per_s']:.0f} tokens/s"
+    memory = status.get("memory") or {}
+    if memory.get("used"):
+        yield (f"memory      {memory['used'] // _MIB} MiB of {memory['limit'] // _MIB} MiB, peak "
+               f"{memory['peak'] // _MIB} MiB, predicted {memory['predicted'] // _MIB} MiB")
+    if checkpoint := status.get("checkpoint"):
+        yield f"checkpoint  round {checkpoint['round']}, {checkpoint['time']}, {checkpoint['path']}"
+    for name, child in (status.get("children") or {}).items():
+        yield f"child       {name}: pid {child['pid']}, replaced {child['restarts']} times"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return (f"{days} d {hours} h" if days else f"{hours} h {minutes} min" if hours
+            else f"{minutes} min {rest} s" if minutes else f"{rest} s")

@@ -1,0 +1,1 @@
+"""The machine underneath: processes and the links between them, memory, directories, events, exit codes."""

@@ -1,0 +1,1 @@
+"""The trainer: samples completions, learns from scored ones, and knows neither network nor tasks."""

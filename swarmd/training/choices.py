@@ -1,0 +1,50 @@
+"""What "auto" in the configuration means for the model at hand."""
+
+from __future__ import annotations
+
+from swarmd.config.training import Training
+from swarmd.training.memory import MemoryPlan
+from swarmd.training.models import EMBEDDED, LoadedModel
+from swarmd.training.recipe import Recipe
+
+# Found by trial on the embedded mix (see README, "Does it learn?"): twice as much collapses within minutes.
+_EMBEDDED_RATE = 1e-4
+# The usual rate for GRPO on all weights of a model of 0.5 to 2 billion parameters (TRL's and GenRL's default).
+_RATE = 1e-6
+# The embedded model answers in a few tokens; an instruct model thinks aloud first.
+_EMBEDDED_TOKENS = 16
+_TOKENS = 512
+# Below this size a second thread costs more in synchronising than it computes.
+_SINGLE_THREAD_PARAMETERS = 10_000_000
+
+
+def max_new_tokens(training: Training, model_name: str) -> int:
+    """The longest completion, in tokens."""
+    if training.max_new_tokens != "auto":
+        return training.max_new_tokens
+    return _EMBEDDED_TOKENS if model_name == EMBEDDED else _TOKENS
+
+
+def recipe_for(training: Training, model: LoadedModel, plan: MemoryPlan, seed: int) -> Recipe:
+    """The recipe for a loaded model under a memory plan; `seed` stands in where the configuration has none."""
+    embedded = model.name == EMBEDDED
+    rate = training.learning_rate if training.learning_rate != "auto" else _EMBEDDED_RATE if embedded else _RATE
+    threads = training.threads if training.threads != "auto" else int(model.parameters < _SINGLE_THREAD_PARAMETERS)
+    budget = training.micro_batch_tokens if training.micro_batch_tokens != "auto" else plan.token_budget
+    return Recipe(
+        group_size=training.group_size,
+        max_new_tokens=max_new_tokens(training, model.name),
+        temperature=training.temperature,
+        learning_rate=rate,
+        warmup_rounds=training.warmup_rounds,
+        clip_low=training.clip_low,
+        clip_high=training.clip_high,
+        max_grad_norm=training.max_grad_norm,
+        weight_decay=training.weight_decay,
+        beta1=training.beta1,
+        beta2=training.beta2,
+        token_budget=budget,
+        precision=plan.mode,
+        seed=seed,
+        threads=threads,
+    )

@@ -1,0 +1,80 @@
+"""From a GenRL game to what is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from genrl.data import DataManager
+from genrl.rewards import RewardManager
+from genrl.state import GameState
+
+from swarmd.training.rollouts import Completion, Rollout
+from swarmd.training.tokens import TokenizerInfo
+
+
+def prompts_of(inputs: Any, tokens: TokenizerInfo) -> list[tuple[int, ...]]:
+    """Token ids of the prompts in what a DataManager's `prepare_input` returns.
+
+    Args:
+        inputs: rows with chat messages under "prompt": a list of dicts, or a `datasets.Dataset`.
+    """
+    return [tokens.prompt_ids(row["prompt"]) for row in inputs]
+
+
+def rollouts_of(
+    state: GameState,
+    data_manager: DataManager,
+    reward_manager: RewardManager,
+    tokens: TokenizerInfo,
+    max_new_tokens: int,
+) -> list[Rollout]:
+    """The groups of all stages, agents and nodes of a finished game, as GenRL's own trainer finds them.
+
+    The stage's inputs are prepared once more, the actions and rewards are taken from where the index mapping
+    says. A node's action is a group of completions, or one; a node without any is left out. Groups may have
+    any size. Peers' completions, plain text, are encoded here and have no sampling log-probs.
+
+    Raises:
+        ValueError: rewards that do not fit a node's completions; the message names the node.
+    """
+    rollouts = []
+    for stage in range(state.stage):
+        inputs, places = data_manager.prepare_input(state.get_stage_state(stage), stage)
+        actions, rewards = state.get_stage_actions(stage), reward_manager[stage]
+        for index, prompt in enumerate(prompts_of(inputs, tokens)):
+            agent, batch_id, node = places[index]
+            group = _listed(actions[agent][batch_id][node])
+            if not group:
+                continue
+            numbers = _listed(rewards[agent][batch_id][node])
+            try:
+                rollouts.append(_rollout(prompt, group, numbers, tokens, max_new_tokens))
+            except ValueError as error:
+                place = f"stage {stage}, agent {agent}, task {batch_id}, node {node}"
+                raise ValueError(f"{place}: {error}") from error
+    return rollouts
+
+
+def _rollout(
+    prompt: tuple[int, ...],
+    group: Sequence[str],
+    rewards: Iterable[Any],
+    tokens: TokenizerInfo,
+    max_new_tokens: int,
+) -> Rollout:
+    own = [completion for completion in group if isinstance(completion, Completion)]
+    ids = tuple(
+        c.token_ids if isinstance(c, Completion) else tokens.completion_ids(c, max_new_tokens) for c in group
+    )
+    logprobs = tuple(completion.logprobs for completion in own) if len(own) == len(group) else None
+    return Rollout(prompt, ids, logprobs, tuple(float(reward) for reward in rewards))
+
+
+def _listed(value: Any) -> list[Any]:
+    """A group as a list: what stands alone is a group of one, nothing is an empty one."""
+    if value is None:
+        return []
+    if isinstance(value, (str, int, float)):
+        return [value]
+    return list(value)

@@ -1,0 +1,63 @@
+"""Models of the Hugging Face hub: what the cache holds, and fetching what it lacks.
+
+Fetching needs a process of its own (`swarmd model pull`): the node itself runs with the hub switched off, so that
+no library of its can reach the network behind its back.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from swarmd.training.models import ModelError
+
+# Weights as safetensors, configuration, tokenizer, chat template. No pickles, no code.
+_WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+
+
+def cached_folder(name: str, revision: str | None, cache: Path) -> Path | None:
+    """The folder of a model that was fetched before, or None."""
+    try:
+        return Path(snapshot_download(name, revision=revision, cache_dir=cache, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def pull(name: str, revision: str | None, cache: Path, token: str | None) -> Path:
+    """Fetches a model into the cache, going on where an earlier attempt broke off, with a progress bar on a terminal.
+
+    Raises:
+        ModelError: the hub cannot be reached, does not know the model, or wants a token.
+    """
+    try:
+        return Path(
+            snapshot_download(name, revision=revision, cache_dir=cache, token=token or False, allow_patterns=_WANTED)
+        )
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else None
+        reason = {
+            401: "it does not exist, or it needs a token: put one in a file and name it in hub.token_file",
+            403: "the token in hub.token_file may not read it (a gated model: accept its terms on the hub first)",
+            404: "there is no such model or revision on the hub; check model.name and model.revision",
+        }.get(status or 0, f"the hub answered {status}")
+        raise ModelError(f"model {name}: {reason}") from None
+    except (OSError, LocalEntryNotFoundError, ValueError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"model {name}: it cannot be fetched ({first}); check the network and run `swarmd model pull {name}` again, "
+            "which goes on where it stopped"
+        ) from None
+
+
+def downloaded(cache: Path) -> list[tuple[str, int]]:
+    """(name, bytes on disk) of every model in the cache."""
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repositories = scan_cache_dir(cache).repos
+    except CacheNotFound:
+        return []
+    return sorted((r.repo_id, r.size_on_disk) for r in repositories if r.repo_type == "model")

@@ -1,0 +1,265 @@
+"""The GRPO trainer: answers a round's prompts, and learns from the round's scored answers."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from genrl.data import DataManager
+from genrl.rewards import RewardManager
+from genrl.state import GameState
+from genrl.trainer import TrainerModule
+
+from swarmd.training.batching import Row
+from swarmd.training.gathering import prompts_of, rollouts_of
+from swarmd.training.generation import sample_groups
+from swarmd.training.gradient import accumulate_gradient
+from swarmd.training.grpo import advantages
+from swarmd.training.models import LoadedModel
+from swarmd.training.optimizers import learning_rate, make_optimizer
+from swarmd.training.recipe import Recipe
+from swarmd.training.rollouts import Completion, Rollout
+from swarmd.training.tokens import TokenizerInfo
+from swarmd.training.weights import load_optimizer, load_weights, save_optimizer, save_weights
+
+WEIGHTS_FILE = "model.safetensors"
+OPTIMIZER_FILE = "optimizer.safetensors"
+
+# Rows of an evaluation sampled together where memory sets no tighter bound.
+_EVALUATION_ROWS = 256
+
+_log = logging.getLogger("swarmd")
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What one update did.
+
+    Attributes:
+        stepped: whether the weights moved.
+        skipped: why not, "" when they did.
+        groups, groups_with_signal: groups given, and those whose rewards differ.
+        tokens: completion tokens trained on.
+        loss, grad_norm: of the round, the norm before clipping; None where there was no gradient.
+        clipped_share: of the tokens, whose ratio was clipped, 0..1.
+        logprob_gap: mean |training - sampling log-prob| of own tokens: 1e-6 in fp32 when all is well.
+        entropy: of the policy on own tokens, in nats a token.
+        learning_rate: of this step, warm-up and scale included.
+        micro_batches, token_budget: how the round was cut.
+    """
+
+    stepped: bool
+    skipped: str
+    groups: int
+    groups_with_signal: int
+    tokens: int
+    loss: float | None
+    grad_norm: float | None
+    clipped_share: float | None
+    logprob_gap: float | None
+    entropy: float | None
+    learning_rate: float
+    micro_batches: int
+    token_budget: int
+
+
+class GRPOTrainer(TrainerModule):
+    """GenRL's trainer interface over one causal language model.
+
+    Every noise is derived from (recipe.seed, round) and every step from the state that `save` writes, so a
+    round played again from a checkpoint moves the weights to the same bits.
+
+    Attributes:
+        learning_rate_scale: factor on the recipe's rate; whoever rolls back after a collapse lowers it.
+        last_update: report of the last `train` or `update`.
+        steps: optimizer steps done.
+        nonfinite_steps: steps left out because the gradient was not finite.
+    """
+
+    def __init__(self, loaded: LoadedModel, recipe: Recipe, rows_at_once: int | None = None) -> None:
+        """Takes over the model: it stays in eval mode, where dropout cannot part training from sampling.
+
+        Args:
+            rows_at_once: bound on completions sampled together; None: a whole round.
+
+        Raises:
+            ValueError: the weights' dtype does not fit the recipe, or there is no end token.
+        """
+        if recipe.threads:
+            torch.set_num_threads(recipe.threads)
+        self.recipe = recipe
+        self.model = loaded.model.eval()
+        self.tokens = TokenizerInfo.of(loaded.tokenizer, loaded.model)
+        self.optimizer = make_optimizer(self.model, recipe)
+        self.learning_rate_scale = 1.0
+        self.last_update = _nothing("no update yet", recipe)
+        self.steps = 0
+        self.nonfinite_steps = 0
+        self._rows_at_once = rows_at_once
+        self._token_budget = recipe.token_budget
+        self.begin_round(0)
+
+    def begin_round(self, round: int) -> None:
+        """Sets the sampling noise to the round's."""
+        self._generator = self._noise("sampling", round)
+
+    def generate(self, inputs: Any) -> list[list[Completion]]:
+        """Samples a group of completions for each input.
+
+        Args:
+            inputs: what a DataManager's `prepare_input` returns first: rows, chat messages under "prompt".
+        """
+        recipe, prompts = self.recipe, prompts_of(inputs, self.tokens)
+        return sample_groups(
+            self.model, self.tokens, prompts, recipe.group_size, recipe.max_new_tokens, recipe.temperature,
+            self._generator, self._rows_at_once,
+        )  # fmt: skip
+
+    def answer(
+        self, inputs: Any, temperature: float, progress: Callable[[int, int], None] | None = None
+    ) -> list[list[Completion]]:
+        """One completion for each input, as groups of one, to be scored and not trained on.
+
+        The noise is the same at every call: two evaluations differ by the weights alone.
+
+        Args:
+            inputs: as for `generate`.
+            temperature: 0 for the most probable tokens.
+            progress: told (done, of) after each batch.
+        """
+        prompts = prompts_of(inputs, self.tokens)
+        by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+        step = min(_EVALUATION_ROWS, self._rows_at_once or _EVALUATION_ROWS)
+        generator = self._noise("evaluation", 0)
+        answers: dict[int, list[Completion]] = {}
+        for start in range(0, len(prompts), step):
+            some = by_length[start : start + step]
+            groups = sample_groups(
+                self.model, self.tokens, [prompts[index] for index in some], 1, self.recipe.max_new_tokens,
+                temperature, generator,
+            )  # fmt: skip
+            answers.update(zip(some, groups, strict=True))
+            if progress is not None:
+                progress(len(answers), len(prompts))
+        return [answers[index] for index in range(len(prompts))]
+
+    def train(self, state: GameState, data_manager: DataManager, reward_manager: RewardManager) -> None:
+        """Learns from all groups of a finished game; `last_update` tells what came of it.
+
+        Raises:
+            ValueError: rewards that do not fit the completions, or are not finite.
+        """
+        self.update(rollouts_of(state, data_manager, reward_manager, self.tokens, self.recipe.max_new_tokens))
+
+    def update(self, rollouts: Sequence[Rollout]) -> UpdateReport:
+        """One GRPO step on the groups that have a signal; without any, or none at all, no step.
+
+        Raises:
+            ValueError: a reward that is not finite.
+            torch.OutOfMemoryError, MemoryError: not even one completion fits into memory.
+        """
+        self.last_update = self._update(rollouts)
+        return self.last_update
+
+    def _update(self, rollouts: Sequence[Rollout]) -> UpdateReport:
+        recipe, rate = self.recipe, learning_rate(self.recipe, self.steps, self.learning_rate_scale)
+        groups = [rows for rows in map(_rows, rollouts) if rows]
+        rows = [row for group in groups for row in group]
+        if not rows:
+            return _nothing("no group with signal", recipe, len(rollouts), rate)
+        self.optimizer.zero_grad(set_to_none=True)
+        done = accumulate_gradient(self.model, rows, recipe, self._token_budget)
+        # What did not fit once is not tried again every round.
+        self._token_budget = done.token_budget
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm))
+        skipped = ""
+        if math.isfinite(norm):
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+            self.steps += 1
+        else:
+            skipped = "gradient not finite"
+            self.nonfinite_steps += 1
+            _log.warning(
+                "a round's gradient is not finite, so the weights stay as they are (%d times so far)",
+                self.nonfinite_steps,
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        tokens = sum(len(row.completion_ids) for row in rows)
+        return UpdateReport(
+            stepped=not skipped,
+            skipped=skipped,
+            groups=len(rollouts),
+            groups_with_signal=len(groups),
+            tokens=tokens,
+            loss=done.loss,
+            grad_norm=norm,
+            clipped_share=done.clipped / tokens,
+            logprob_gap=done.logprob_gap,
+            entropy=done.entropy,
+            learning_rate=rate,
+            micro_batches=done.micro_batches,
+            token_budget=done.token_budget,
+        )
+
+    def evaluate(self, state: GameState, data_manager: DataManager, reward_manager: RewardManager) -> None:
+        """GenRL's hook after training. Held-out scoring is the game's, which asks `answer`."""
+
+    def save(self, directory: Path) -> dict[str, Any]:
+        """Writes weights and optimizer into an existing folder; returns the counters, fit for JSON.
+
+        Raises:
+            OSError, safetensors.SafetensorError: they could not be written.
+        """
+        save_weights(self.model, Path(directory) / WEIGHTS_FILE)
+        save_optimizer(self.optimizer, self.model, Path(directory) / OPTIMIZER_FILE)
+        return {"steps": self.steps, "nonfinite_steps": self.nonfinite_steps}
+
+    def restore(self, directory: Path, counters: dict[str, Any]) -> None:
+        """Back to what `save` wrote. The learning-rate scale stays as it is.
+
+        Raises:
+            WeightsError: the files are damaged or another model's.
+            OSError: they cannot be read.
+        """
+        load_weights(self.model, Path(directory) / WEIGHTS_FILE)
+        load_optimizer(self.optimizer, self.model, Path(directory) / OPTIMIZER_FILE)
+        self.steps = int(counters["steps"])
+        self.nonfinite_steps = int(counters["nonfinite_steps"])
+
+    @classmethod
+    def load(cls, load_dir: str) -> GRPOTrainer:
+        """GenRL's constructor from a folder, which has no place for a recipe: use `restore`."""
+        raise NotImplementedError("make a GRPOTrainer of a loaded model and a recipe, then call restore()")
+
+    def _noise(self, purpose: str, round: int) -> torch.Generator:
+        digest = hashlib.sha256(f"{self.recipe.seed}/{purpose}/{round}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def _rows(rollout: Rollout) -> list[Row]:
+    """A group's completions to train on: none if its rewards are equal, since then nothing can be learned."""
+    weights = advantages(rollout.rewards)
+    if not any(weights):
+        return []
+    logprobs = rollout.logprobs or (None,) * len(rollout.completions)
+    return [
+        Row(rollout.prompt_ids, ids, old, weight)
+        for ids, old, weight in zip(rollout.completions, logprobs, weights, strict=True)
+        if ids
+    ]
+
+
+def _nothing(why: str, recipe: Recipe, groups: int = 0, rate: float = 0.0) -> UpdateReport:
+    return UpdateReport(
+        stepped=False, skipped=why, groups=groups, groups_with_signal=0, tokens=0, loss=None, grad_norm=None,
+        clipped_share=None, logprob_gap=None, entropy=None, learning_rate=rate, micro_batches=0,
+        token_budget=recipe.token_budget,
+    )  # fmt: skip
