@@ -6,8 +6,14 @@ VENV_PYTHON := .venv/bin/python
 READY := .venv/ready-$(FLAVOUR)
 # swarmd's cache and those of the libraries it imports: nothing is left outside the checkout.
 export XDG_CACHE_HOME := $(CURDIR)/.run/cache
+# matplotlib, which comes in through reasoning-gym, would make a folder for settings as well.
+export MPLCONFIGDIR := $(CURDIR)/.run/cache/matplotlib
 
 .DEFAULT_GOAL := help
+
+ifeq ($(filter $(FLAVOUR),cpu cuda),)
+$(error FLAVOUR=$(FLAVOUR) is unknown: cpu or cuda)
+endif
 
 # In a moved or copied checkout the venv still points at the old place: make it anew.
 ifneq ($(file < .venv/made-for),$(FLAVOUR) $(CURDIR))

@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--rounds", type=_at_least(1), metavar="N", help="end with exit code 0 after N rounds")
     command("check", _check, "Validate the configuration and print the plan: model, memory, tasks.", reporting)
     command("status", _status, "Tell what the node does now, or did last.", reporting)
-    evaluation = command("eval", _eval, "Score the last checkpoint on held-out tasks, beside the base model.", reporting)
+    evaluation = command("eval", _eval, "Score the last checkpoint and the base model on held-out tasks.", reporting)
     evaluation.add_argument("--samples", type=_at_least(1), metavar="N",
                             help="held-out tasks (default: training.evaluate_samples)")
     evaluation.add_argument("--seed", type=_at_least(0), default=0, metavar="N",
@@ -125,7 +125,7 @@ def _run(options: argparse.Namespace) -> int:
     config = _config(options)
     from swarmd.daemon import run
 
-    return run(config, options.state, options.rounds)
+    return run(config, options.state, options.rounds, options.config)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -196,10 +196,20 @@ def _model_pull(options: argparse.Namespace) -> int:
 
     if not is_hub_name(options.name):
         raise ConfigurationError(f"{options.name} is not a model of the hub; write OWNER/NAME")
-    token = config.hub.token_file.read_text().strip() if config.hub.token_file else None
+    token = _read_secret(config.hub.token_file) if config.hub.token_file else None
     folder = pull(options.name, options.revision or config.model.revision, cache_directory() / "huggingface", token)
     print(folder)
     return EXIT_OK
+
+
+def _read_secret(reference: str) -> str:
+    from swarmd.config import secret_path
+
+    path = secret_path(reference, os.environ)
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"hub.token_file: {path} cannot be read: {error}") from None
 
 
 def _model_list(options: argparse.Namespace) -> int:
@@ -226,12 +236,22 @@ def _model_export(options: argparse.Namespace) -> int:
 
 
 def _import_env(options: argparse.Namespace) -> int:
-    from swarmd.config import DEFAULT_PATH
-    from swarmd.config.import_env import write_drop_in
+    from swarmd.config import DEFAULT_PATH, ConfigErrors
+    from swarmd.config.import_env import import_environment
     from swarmd.system.paths import state_directory
 
-    written = write_drop_in(os.environ, options.config or DEFAULT_PATH, state_directory(options.state))
-    print("\n".join(written))
+    target = (options.config or DEFAULT_PATH).parent / "config.d" / "40-imported.yaml"
+    try:
+        imported = import_environment(os.environ, state_directory(options.state))
+    except ConfigErrors as errors:
+        raise ConfigurationError(f"the environment cannot be taken over:\n{errors}") from None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(imported.text, encoding="utf-8")
+        target.chmod(0o644)  # no secrets in it: the token has a file of its own
+    except OSError as error:
+        raise ConfigurationError(f"{target} cannot be written: {error.strerror}") from None
+    print("\n".join([str(target), *imported.notes]))
     return EXIT_OK
 
 

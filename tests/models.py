@@ -78,8 +78,11 @@ def small_model(
     return model_class(config).to(dtype).eval()
 
 
-def save_small_model(folder: Path, kind: str = "qwen2") -> Path:
-    """Write model and tokenizer as `from_pretrained` reads them; returns the folder."""
+def save_small_model(folder: Path, kind: str = "qwen3") -> Path:
+    """Write model and tokenizer as `from_pretrained` reads them; returns the folder.
+
+    With "qwen2" transformers would load the tokenizer as its own Qwen2 one, whatever the files say.
+    """
     small_model(kind).save_pretrained(folder)
     small_tokenizer().save_pretrained(folder)
     return folder

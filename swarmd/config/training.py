@@ -55,7 +55,7 @@ class Training(Section):
         _a_micro_batch_holds_a_completion,
     )
 
-    tasks_per_round: Annotated[int, Interval(ge=1, le=4096)] = 8
+    tasks_per_round: Annotated[int, Interval(ge=1, le=4096)] = 24
     """Tasks the node draws and answers in a round."""
 
     group_size: Annotated[
@@ -100,7 +100,7 @@ class Training(Section):
     beta1: Annotated[float, Interval(ge=0.0, lt=1.0)] = 0.9
     """AdamW's decay of the gradient's mean."""
 
-    beta2: Annotated[float, Interval(ge=0.0, lt=1.0)] = 0.95
+    beta2: Annotated[float, Interval(ge=0.0, lt=1.0)] = 0.99
     """AdamW's decay of the gradient's square."""
 
     micro_batch_tokens: Auto | Annotated[int, Interval(ge=1, le=16_777_216), Unit("tokens")] = "auto"

@@ -103,9 +103,13 @@ def _named_rewards(state: GameState, stage: int, rewards: Any) -> Iterator[tuple
 
 
 def _dataset_of(environment: Any) -> str:
-    metadata = environment.get("metadata") if isinstance(environment, dict) else None
-    name = metadata.get("source_dataset") if isinstance(metadata, dict) else None
-    return str(name) if name else "all"
+    """Ours name it in the provenance, GenRL's rgym example in the metadata, others perhaps nowhere."""
+    if not isinstance(environment, dict):
+        return "all"
+    if provenance := environment.get("provenance"):
+        return str(provenance.dataset)
+    metadata = environment.get("metadata")
+    return str(metadata.get("source_dataset", "all")) if isinstance(metadata, dict) else "all"
 
 
 class Pace:

@@ -46,6 +46,8 @@ _TABLES = {
 # (the newest rows that a rule leaves alone, of the older ones each Nth stays): some 350,000 rows after ten
 # years of five rounds a second.
 _THINNING = ((100_000, 100), (10_000_000, 10_000))
+_ROUND_COLUMNS = ", ".join(name for name in _TABLES["rounds"] if name != "id")
+_HELDOUT_COLUMNS = ", ".join(_TABLES["heldout"])
 _THIN_EVERY = 256  # rows between two runs of the rules
 
 
@@ -105,7 +107,7 @@ class Curves:
         self._file.close()
 
     def last(self) -> RoundRow | None:
-        rows = self._file.run("SELECT * FROM rounds ORDER BY round DESC LIMIT 1")
+        rows = self._file.run(f"SELECT {_ROUND_COLUMNS} FROM rounds ORDER BY round DESC LIMIT 1")
         return _round_row(rows[0]) if rows else None
 
     def mean_100(self) -> float | None:
@@ -128,7 +130,8 @@ class Curves:
         return str(rows[0]["value"]) if rows else None
 
     def _heldout_row(self, choice: str, *values: object) -> HeldoutRow | None:
-        rows = self._file.run(f"SELECT * FROM heldout WHERE typeof(sampled) = 'real' {choice}", *values)
+        query = f"SELECT {_HELDOUT_COLUMNS} FROM heldout WHERE typeof(sampled) = 'real' {choice}"
+        rows = self._file.run(query, *values)
         return _heldout_row(rows[0]) if rows else None
 
 
@@ -144,8 +147,7 @@ class History(Curves):
     def record_round(self, row: RoundRow) -> None:
         """Adds a round, in place of an earlier record of the same round."""
         self._file.run(
-            "INSERT OR REPLACE INTO rounds (round, time, reward, signal_share, loss, grad_norm, tokens,"
-            " tokens_per_s, seconds, rss_bytes) VALUES (?,?,?,?,?,?,?,?,?,?)",
+            f"INSERT OR REPLACE INTO rounds ({_ROUND_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)",
             row.round,
             row.time,
             _number(row.reward),
@@ -165,8 +167,7 @@ class History(Curves):
     def record_heldout(self, row: HeldoutRow) -> None:
         """Adds an evaluation, in place of an earlier one after the same round."""
         self._file.run(
-            "INSERT OR REPLACE INTO heldout (round, time, sampled, greedy, samples, datasets)"
-            " VALUES (?,?,?,?,?,?)",
+            f"INSERT OR REPLACE INTO heldout ({_HELDOUT_COLUMNS}) VALUES (?,?,?,?,?,?)",
             row.round,
             row.time,
             _number(row.sampled),

@@ -122,7 +122,8 @@ class Keeper:
         if self._on_collapse == "stop":
             raise CollapseStop(f"{told}; stopped because training.on_collapse is stop")
         if self._on_collapse == "ignore":
-            event("learning_collapsed", f"{told}; going on because training.on_collapse is ignore", priority=4, **fields)
+            going_on = "going on because training.on_collapse is ignore"
+            event("learning_collapsed", f"{told}; {going_on}", priority=4, **fields)
             return
         checkpoint = self._store.best()
         if checkpoint is None:

@@ -116,6 +116,7 @@ class Game(BaseGameManager):
             answer_stage(self.state, self.data_manager, self.trainer.generate)
 
     def _play(self, round: int) -> None:
+        self._phases.take_seconds()  # an evaluation and the wait for this round are no part of it
         begun = time.monotonic()
         begin_round = getattr(self.data_manager, "begin_round", None)
         if begin_round is not None:  # ours; GenRL's own data managers count for themselves

@@ -48,7 +48,7 @@ class Link:
     """One end of a link. Not for use by two threads at once.
 
     A `receive` that ran into its deadline can be repeated: what had come of the frame is kept. After a `send` that
-    did, half a frame is on its way, and the link is closed.
+    did, or was interrupted, half a frame may be on its way, and the link is closed.
     """
 
     def __init__(self, connection: socket.socket, max_frame: int = MAX_FRAME) -> None:
@@ -68,6 +68,7 @@ class Link:
 
     def close(self) -> None:
         self._socket.close()
+        self._received.clear()
 
     def send(self, message: Any, timeout: float) -> None:
         """Sends a message of None, bool, int, float, str, bytes, list, tuple and dict with str keys.
@@ -81,15 +82,17 @@ class Link:
             raise LinkProtocolError(f"a message of {len(body)} bytes; a frame holds {self._max_frame}")
         frame = memoryview(_LENGTH.pack(len(body)) + body)
         deadline = time.monotonic() + timeout
-        while frame:
-            try:
+        try:
+            while frame:
                 self._socket.settimeout(_remaining(deadline))
                 frame = frame[self._socket.send(frame) :]
-            except (TimeoutError, BlockingIOError):
+        except (TimeoutError, BlockingIOError):
+            raise LinkTimeout(f"the other process read nothing for {timeout:.1f} s") from None
+        except OSError as error:
+            raise LinkClosed(f"the other process is gone: {error}") from error
+        finally:
+            if frame:  # a part of it may be on its way, and nothing can be sent after that
                 self.close()
-                raise LinkTimeout(f"the other process read nothing for {timeout:.1f} s") from None
-            except OSError as error:
-                raise LinkClosed(f"the other process is gone: {error}") from error
 
     def receive(self, timeout: float) -> Any:
         """The next message. timeout: seconds; 0 takes only what has already come.

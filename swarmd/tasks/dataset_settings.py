@@ -13,9 +13,10 @@ import traceback
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import GenericAlias
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from reasoning_gym.factory import DATASETS
 
 from swarmd.system.exits import ConfigurationError
@@ -39,7 +40,7 @@ _SCALARS = frozenset({int, float, bool, str, type(None)})
 
 @dataclass(frozen=True)
 class MixProblem:
-    """One thing that is wrong with the mix. key: as in the configuration, such as tasks.datasets[2].config.min_terms."""
+    """One thing that is wrong with the mix. key: where, such as tasks.datasets[2].config.min_terms."""
 
     key: str
     message: str
@@ -112,13 +113,15 @@ def _typed(hint: Any, value: Any) -> Any:
     """The value as the dataset wants it: YAML has lists for tuples and texts for enumerations, but "3" is not 3."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple and len(arguments) == 1:
-        hint = tuple[arguments[0], ...]  # reasoning-gym writes tuple[str] where it means any number of them
+        # reasoning-gym writes tuple[str] where it means any number of them
+        hint = GenericAlias(tuple, (arguments[0], ...))
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         allowed = [field.name for field in dataclasses.fields(hint)]
         for unknown in sorted(set(value) - set(allowed)):
             raise ValueError(f"there is no {unknown!r} in it{_meant(unknown, allowed)}; it has {', '.join(allowed)}")
     strict = hint in _SCALARS or (origin is typing.Union and set(arguments) <= _SCALARS)
-    return TypeAdapter(hint).validate_python(value, strict=strict)
+    finite = None if dataclasses.is_dataclass(hint) else ConfigDict(allow_inf_nan=False)
+    return TypeAdapter(hint, config=finite).validate_python(value, strict=strict)
 
 
 def _misfit(error: ValueError) -> str:

@@ -1,7 +1,8 @@
 """One dataset of the mix: its tasks as a pure function of (seed, index).
 
 The task at (seed, index) is the one that reasoning-gym itself makes with
-`create_dataset(name, seed=seed, size=POSITIONS, **config)[index]`, in any process and after any other task.
+`create_dataset(name, seed=seed, size=POSITIONS, **config)[index]`, in any process and after any other task. Only
+where that gives another task in each process (ORDERED, list_functions) it is one of these, always the same.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ when a task is made; there one object, which may have cost a second to make, ser
 
 GLOBAL_RANDOMNESS = frozenset({"list_functions", "pool_matrix"})
 """They draw from the `random` module, or seed numpy's global state. All others have a Random of their own."""
+
+_LONGEST_REASON = 300
 
 
 class GenerationFailed(Exception):
@@ -74,7 +77,7 @@ class Generator:
             # A generator is foreign code and raises whatever it likes (FontNotFound, KeyError, ...) where it finds
             # no puzzle. All of that means the same here: there is no task at this place.
             except Exception as error:
-                raise GenerationFailed(f"{type(error).__name__}: {error}") from error
+                raise GenerationFailed(f"{type(error).__name__}: {str(error)[:_LONGEST_REASON]}") from error
         if not isinstance(question, str) or not (answer is None or isinstance(answer, str)):
             raise GenerationFailed("its question or answer is no text")
         return question, answer, metadata
@@ -138,7 +141,6 @@ def _config_hash(name: str, config: Any) -> str:
     """32 hexadecimal digits for the dataset with all its settings, written out or not.
 
     The version of reasoning-gym goes in as well: between versions the same settings make other tasks.
-    ValueError for a setting that is not a finite number.
     """
     settings = {
         field.name: plain(_nested(getattr(config, field.name)))
@@ -146,7 +148,7 @@ def _config_hash(name: str, config: Any) -> str:
         if field.name not in ("seed", "size")
     }
     described = {"dataset": name, "reasoning-gym": version("reasoning-gym"), "settings": settings}
-    text = json.dumps(described, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(described, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

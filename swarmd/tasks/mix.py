@@ -102,8 +102,9 @@ class TaskMix:
         return _first_of_class(self._part_for(seed), seed, heldout=False)
 
     def regenerate(self, provenance: Provenance) -> Task:
-        """The task of this provenance, of either class, in milliseconds and with nothing trusted.
+        """The task of this provenance, of either class, with nothing in it trusted.
 
+        Some datasets take a second for a few of their seeds: see first that a stranger's seed is a `task_seed`.
         Raises CannotRegenerate for a dataset or settings that are not in this mix, and for a place without a task.
         """
         if provenance.environment != ENVIRONMENT:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from random import Random
+from string import ascii_lowercase
 from typing import Any
 
 from reasoning_gym.algebra.polynomial_multiplication import PolynomialMultiplicationDataset
@@ -29,13 +30,13 @@ class _Letters(frozenset[str]):
 class OrderedIsomorphicStrings(IsomorphicStringsDataset):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.letters = _Letters(self.letters)
+        self.letters = _Letters(ascii_lowercase)
 
 
 class OrderedRansomNote(RansomNoteDataset):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.letters = _Letters(self.letters)
+        self.letters = _Letters(ascii_lowercase)
 
 
 class OrderedWordLadder(WordLadderDataset):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,8 +64,17 @@ class ReasoningData(DataManager):
         return [self.root(task) for task in tasks]
 
     def get_eval_data(self) -> list[tuple[str, WorldState]]:
-        """The held-out tasks, always the same ones; a batch id comes twice where a dataset has too few questions."""
-        return [self.root(task) for task in self.mix.heldout(self._evaluate_samples, self._evaluate_seed)]
+        """The held-out tasks, always the same ones, `evaluate_samples` of them.
+
+        Where a dataset has too few questions some come again; those have a batch id of their own, and so a tree.
+        """
+        seen: Counter[str] = Counter()
+        data = []
+        for task in self.mix.heldout(self._evaluate_samples, self._evaluate_seed):
+            tree, state = self.root(task)
+            data.append((f"{tree}-{seen[tree]}" if seen[tree] else tree, state))
+            seen[tree] += 1
+        return data
 
     def root(self, task: Task) -> tuple[str, WorldState]:
         """Batch id and state of the tree that starts with this task."""

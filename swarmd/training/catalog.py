@@ -42,6 +42,6 @@ def choose(fits: Callable[[dict[str, Any]], bool], limit: str) -> str:
         if fits(config):
             return name
     raise ModelError(
-        f"model.name is auto, but none of {', '.join(AUTO)} can be trained in {limit}; use model.name: embedded, or give "
-        "the node more memory"
+        f"model.name is auto, but none of {', '.join(AUTO)} can be trained in {limit}; use model.name: embedded, "
+        "or give the node more memory"
     )

@@ -8,7 +8,7 @@ from swarmd.training.models import EMBEDDED, LoadedModel
 from swarmd.training.recipe import Recipe
 
 # Found by trial on the embedded mix (see README, "Does it learn?"): twice as much collapses within minutes.
-_EMBEDDED_RATE = 1e-4
+_EMBEDDED_RATE = 6e-5
 # The usual rate for GRPO on all weights of a model of 0.5 to 2 billion parameters (TRL's and GenRL's default).
 _RATE = 1e-6
 # The embedded model answers in a few tokens; an instruct model thinks aloud first.

@@ -14,7 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from swarmd.training.models import ModelError
 
 # Weights as safetensors, configuration, tokenizer, chat template. No pickles, no code.
-_WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+_WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 
 
 def cached_folder(name: str, revision: str | None, cache: Path) -> Path | None:
@@ -46,8 +46,8 @@ def pull(name: str, revision: str | None, cache: Path, token: str | None) -> Pat
     except (OSError, LocalEntryNotFoundError, ValueError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"model {name}: it cannot be fetched ({first}); check the network and run `swarmd model pull {name}` again, "
-            "which goes on where it stopped"
+            f"model {name}: it cannot be fetched ({first}); check the network and run `swarmd model pull {name}` "
+            "again, which goes on where it stopped"
         ) from None
 
 

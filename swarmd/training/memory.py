@@ -181,17 +181,16 @@ def predict_sampling(model: ModelShape, round: RoundShape, mode: Precision, rows
 
 
 def _what_would_fit(model: ModelShape, round: RoundShape, limit_bytes: int, mode: Precision) -> str:
-    size = _BYTES[mode]
     least = predict(model, round, mode, round.row, round.group_size)
-    a_parameter = size.weight + size.states + size.gradient
-    spare = limit_bytes - (least - model.parameters * a_parameter)
     text = (
         f"the model's {model.parameters / 1e6:.0f} million parameters need at least {least / 2**30:.1f} GiB to "
-        f"train ({mode}, one completion of {round.max_new_tokens} tokens at a time), and the limit is "
+        f"train ({mode}, completions of {round.max_new_tokens} tokens), and the limit is "
         f"{limit_bytes / 2**30:.1f} GiB"
     )
     if mode != PRECISIONS[-1]:
         text += f"; memory.plan: {PRECISIONS[-1]} needs less"
-    if spare > 0:
-        return f"{text}; a model of about {spare / a_parameter / 1e6:.0f} million parameters would fit"
-    return f"{text}; set memory.limit higher, or model.name: embedded"
+    # All that is counted grows about as the parameters do, but for the runtime.
+    fits = model.parameters * (limit_bytes - RUNTIME_BYTES) / (least - RUNTIME_BYTES)
+    if fits >= 1e6:
+        return f"{text}; choose in model.name a model of at most about {fits / 1e6:.0f} million parameters"
+    return f"{text}, hardly more than the program itself needs; set memory.limit higher"

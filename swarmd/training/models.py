@@ -115,9 +115,10 @@ def load_model(name: str, folder: Path, dtype: torch.dtype, device: torch.device
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, struct.error) as error:
         # What transformers raises for a configuration that contradicts itself or the weights differs by version.
         raise ModelError(f"model {name}: transformers cannot load {folder}: {_first_line(error)}") from None
-    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+    rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[index]
+    if len(tokenizer) > rows:
         raise ModelError(f"model {name}: the tokenizer has {len(tokenizer)} tokens and the model's embedding only "
-                         f"{model.get_input_embeddings().weight.shape[0]}; they do not belong together")
+                         f"{rows}; they do not belong together")
     model.to(device)  # type: ignore[arg-type]
     model.eval()
     try:

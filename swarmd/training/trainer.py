@@ -80,6 +80,8 @@ class GRPOTrainer(TrainerModule):
         last_update: report of the last `train` or `update`.
         steps: optimizer steps done.
         nonfinite_steps: steps left out because the gradient was not finite.
+        stepping: true while the optimizer moves the weights: who interrupts the round must wait for its end.
+        parameters: how many, tied ones counted once.
     """
 
     def __init__(self, loaded: LoadedModel, recipe: Recipe, rows_at_once: int | None = None) -> None:
@@ -101,6 +103,8 @@ class GRPOTrainer(TrainerModule):
         self.last_update = _nothing("no update yet", recipe)
         self.steps = 0
         self.nonfinite_steps = 0
+        self.stepping = False
+        self.parameters = loaded.parameters
         self._rows_at_once = rows_at_once
         self._token_budget = recipe.token_budget
         self.begin_round(0)
@@ -182,8 +186,10 @@ class GRPOTrainer(TrainerModule):
         if math.isfinite(norm):
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
+            self.stepping = True
             self.optimizer.step()
             self.steps += 1
+            self.stepping = False
         else:
             skipped = "gradient not finite"
             self.nonfinite_steps += 1

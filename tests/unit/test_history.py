@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 
 from swarmd.game.history import BASE_ROUND, Curves, HeldoutRow, History, RoundRow
 
+# Many examples: in memory where there is such a place.
+FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -223,10 +226,12 @@ def test_damage_while_the_node_runs_is_survived(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(place=st.floats(0, 1, exclude_max=True), junk=st.binary(min_size=1, max_size=64))
-def test_whatever_is_overwritten_the_node_records_and_reads_on(
-    tmp_path_factory: pytest.TempPathFactory, place: float, junk: bytes
-) -> None:
-    path = tmp_path_factory.mktemp("h") / "state.sqlite"
+def test_whatever_is_overwritten_the_node_records_and_reads_on(place: float, junk: bytes) -> None:
+    with tempfile.TemporaryDirectory(dir=FAST) as directory:
+        record_and_read_over(Path(directory) / "state.sqlite", place, junk)
+
+
+def record_and_read_over(path: Path, place: float, junk: bytes) -> None:
     filled(path)
     data = bytearray(path.read_bytes())
     start = int(place * len(data))
@@ -252,6 +257,7 @@ def test_a_directory_that_cannot_be_written_costs_the_curves_and_not_the_node(tm
 
 FULL_DISK = """
 import sys
+import tempfile
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from tests.unit.test_history import row

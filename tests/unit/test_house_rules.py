@@ -49,8 +49,8 @@ def swallowed(source: str) -> list[str]:
         elif _is_broad(node.type):
             if all(isinstance(step, ast.Pass | ast.Continue) or _is_constant(step) for step in node.body):
                 found.append(f"line {node.lineno}: a broad except that does nothing; name the exceptions")
-            elif not lines[node.lineno - 2].strip().startswith("#"):
-                found.append(f"line {node.lineno}: a broad except without its reason in a comment above it")
+            elif not any(lines[n].strip().startswith("#") for n in (node.lineno - 2, node.lineno)):
+                found.append(f"line {node.lineno}: a broad except without its reason in a comment beside it")
     return found
 
 
@@ -147,6 +147,7 @@ def test_the_rule_on_exceptions_catches_suppress() -> None:
         "except ValueError:\n    pass",
         "except (OSError, ValueError):\n    log()",
         "# A stranger's code may raise anything.\nexcept Exception as error:\n    log(error)",
+        "except Exception as error:\n    # A stranger's code may raise anything.\n    log(error)",
     ],
 )
 def test_the_rule_on_exceptions_lets_through(handler: str) -> None:
@@ -162,6 +163,15 @@ def test_no_file_names_a_package_registry_or_a_path_of_one_machine() -> None:
         text = content.decode("utf-8", errors="replace")
         found += [f"{path.relative_to(ROOT)}, {what}" for what in belongs_elsewhere(text)]
     assert not found, "\n" + "\n".join(found)
+
+
+def test_the_readme_maps_every_folder_in_one_line() -> None:
+    folders = {f"{path.parent.relative_to(ROOT)}/" for path in files_of_the_repository()} - {"./"}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    mapped = re.findall(r"^\| `([\w./-]+/)` \|", readme, re.MULTILINE)
+    assert not (missing := folders - set(mapped)), f"no line in the README's map: {sorted(missing)}"
+    assert not (gone := set(mapped) - folders), f"in the README's map, but not there: {sorted(gone)}"
+    assert len(mapped) == len(folders), "a folder stands twice in the README's map"
 
 
 def test_the_locks_say_what_to_install_and_nothing_about_where_from() -> None:

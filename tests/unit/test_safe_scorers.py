@@ -6,6 +6,7 @@ The originals run here on text made by this file alone.
 import ast
 import json
 import random
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -16,8 +17,10 @@ from sympy.integrals.manualintegrate import manualintegrate
 from swarmd.tasks.safe_scorers import SAFE_SCORERS
 from swarmd.tasks.scorable import REPLACED
 
-ITEMS = {"intermediate_integration": 60, "puzzle24": 120}
-DEFAULT_ITEMS = 250
+# The items of each dataset, and how many of them are tried in every format; generating the last three, and proving
+# integrals of nonsense, takes the original its time.
+ITEMS = {"intermediate_integration": 100, "simple_integration": 150, "puzzle24": 120}
+IN_EVERY_FORMAT = {"intermediate_integration": 3, "simple_integration": 5}
 
 
 def formatted(answer: str) -> Iterator[str]:
@@ -195,6 +198,31 @@ VARIANTS = {
 }
 
 
+class TooSlow(BaseException):
+    """More CPU time than a worker would get."""
+
+
+def original_reward(dataset, answer: str, entry: dict) -> float | None:
+    """What the original gives; None where it needs more than two CPU seconds (it simplifies some formulas for ever)."""
+    fired = []
+
+    def interrupt(number, frame) -> None:
+        fired.append(number)
+        raise TooSlow
+
+    before = signal.signal(signal.SIGVTALRM, interrupt)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 2.0)
+    try:
+        reward = dataset.score_answer(answer, entry)
+    except TooSlow:
+        return None
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    # Its bare `except:` turns the interruption into a score of 0.
+    return None if fired else reward
+
+
 def test_every_dataset_whose_original_evaluates_text_has_a_scorer_of_ours():
     assert set(SAFE_SCORERS) == REPLACED == set(VARIANTS)
 
@@ -206,17 +234,20 @@ def test_honest_answers_get_what_the_original_gives(name):
     rng = random.Random(name)
     before = ""
     rewards = set()
-    for index in range(ITEMS.get(name, DEFAULT_ITEMS)):
+    slow = 0
+    for index in range(ITEMS.get(name, 250)):
         entry = dataset[index]
         answers = [entry["answer"], before, *VARIANTS[name](entry, rng)]
         if "Integral" not in entry["answer"]:
             answers += formatted(entry["answer"])
-        if index >= 40:
-            # All formats on the first items, then chosen ones: the originals of the integrals take their time.
-            answers = [entry["answer"], before, *rng.sample(answers, 4)]
+        if index >= IN_EVERY_FORMAT.get(name, 30):
+            answers = [entry["answer"], before, *rng.sample(answers, 2)]
         for answer in answers:
-            expected = dataset.score_answer(answer, entry)
+            expected = original_reward(dataset, answer, entry)
+            if expected is None:
+                slow += 1
+                continue
             rewards.add(expected)
             assert SAFE_SCORERS[name](answer, entry) == expected, (index, answer, entry["answer"])
         before = entry["answer"]
-    assert len(rewards) > 1
+    assert len(rewards) > 1 and slow < 20

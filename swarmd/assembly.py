@@ -1,0 +1,196 @@
+"""Puts the parts together that more than one command needs: model, plan, trainer, environment."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from swarmd.config import Config
+from swarmd.system.exits import ConfigurationError
+from swarmd.system.memory import MemoryLimit, memory_limit
+from swarmd.system.paths import cache_directory
+from swarmd.tasks.environment import Environment, EnvironmentContext, Scoring, load_environment
+from swarmd.tasks.reasoning import resolve_system_prompt
+from swarmd.training.catalog import choose
+from swarmd.training.choices import max_new_tokens, recipe_for
+from swarmd.training.hub import cached_folder
+from swarmd.training.memory import DoesNotFit, MemoryPlan, ModelShape, RoundShape, choose_plan
+from swarmd.training.models import (
+    EMBEDDED,
+    ModelError,
+    embedded_folder,
+    is_hub_name,
+    load_model,
+    read_config,
+)
+from swarmd.training.trainer import GRPOTrainer
+
+SOLO_SWARM = "solo"
+# Room for a question with its instruction; longer prompts cost more than planned, and the plan says what it assumed.
+_EMBEDDED_PROMPT_TOKENS = 48
+_PROMPT_TOKENS = 512
+# Held-out tasks: the same for every node, so that scores of different nodes can be compared.
+HELDOUT_SEED = 0
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The model that will be trained and how, known before its weights are touched.
+
+    folder: None while it has yet to be fetched, and then `shape` and `plan` are None as well.
+    """
+
+    name: str
+    folder: Path | None
+    shape: ModelShape | None
+    plan: MemoryPlan | None
+    limit: MemoryLimit
+    device: torch.device
+
+
+def the_device(config: Config) -> torch.device:
+    """Raises ConfigurationError where a GPU is asked for and there is none: the node must not fall back in silence."""
+    if config.model.device == "cpu" or (config.model.device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ConfigurationError(
+            "model.device is cuda, but torch finds no GPU; install a CUDA build of torch and the driver, "
+            "or set model.device: cpu"
+        )
+    return torch.device("cuda")
+
+
+def the_limit(config: Config, device: torch.device) -> MemoryLimit:
+    """The memory that training may use, on the device where it happens."""
+    if device.type == "cuda":
+        found = MemoryLimit(torch.cuda.get_device_properties(device).total_memory, "the GPU's memory")
+    else:
+        found = memory_limit()
+    if config.memory.limit == "auto" or config.memory.limit >= found.bytes:
+        return found
+    return MemoryLimit(config.memory.limit, "memory.limit")
+
+
+def choose_model(config: Config, remembered: str | None) -> Chosen:
+    """Which model, where it is and how it fits.
+
+    remembered: what `auto` chose at the first start.
+
+    Raises:
+        ConfigurationError: no such model, a damaged one, or one that does not fit the memory limit.
+    """
+    device = the_device(config)
+    limit = the_limit(config, device)
+    name = config.model.name
+    if name == "auto":
+        available = f"{limit.bytes / 2**30:.1f} GiB ({limit.source})"
+        name = remembered or choose(lambda raw: _fits(config, raw, limit), available)
+    folder: Path | None
+    if name == EMBEDDED:
+        folder = embedded_folder()
+    elif is_hub_name(name):
+        folder = cached_folder(name, config.model.revision, hub_cache())
+        if folder is None:
+            return Chosen(name, None, None, None, limit, device)
+    else:
+        folder = Path(name)
+    shape = _shape(read_config(folder, name), name)
+    plan = choose_plan(shape, _round_shape(config, name), limit.bytes, _requested(config))
+    return Chosen(name, folder, shape, plan, limit, device)
+
+
+def hub_cache() -> Path:
+    """Where fetched models are kept."""
+    return cache_directory() / "huggingface"
+
+
+def fetch(name: str, config_path: Path | None) -> None:
+    """Fetches a hub model in a process of its own, which shows its progress.
+
+    Raises:
+        ModelError: it could not be fetched; the reason stands above it on stderr.
+    """
+    command = [sys.executable, "-m", "swarmd", "model", "pull", name]
+    if config_path is not None:
+        command += ["--config", str(config_path)]
+    if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False).returncode != 0:
+        raise ModelError(f"model {name}: it is not in the cache and could not be fetched, see above")
+
+
+def make_trainer(config: Config, chosen: Chosen, seed: int) -> GRPOTrainer:
+    """Loads the model and sets up its training."""
+    if chosen.folder is None or chosen.plan is None:
+        raise ModelError(f"model {chosen.name}: it has not been fetched; run `swarmd model pull {chosen.name}`")
+    dtype = torch.float32 if chosen.plan.mode == "fp32" else torch.bfloat16
+    loaded = load_model(chosen.name, chosen.folder, dtype, chosen.device)
+    return GRPOTrainer(loaded, recipe_for(config.training, loaded, chosen.plan, seed), chosen.plan.rows_at_once)
+
+
+def open_environment(
+    config: Config, model_name: str, scorer: Scoring, node_id: str, samples: int, heldout_seed: int = HELDOUT_SEED
+) -> Environment:
+    """The environment that `tasks` names, for this node."""
+    context = EnvironmentContext(
+        swarm_id=config.swarm.id or SOLO_SWARM,
+        node_id=node_id,
+        tasks_per_round=config.training.tasks_per_round,
+        group_size=config.training.group_size,
+        scorer=scorer,
+        evaluate_samples=samples,
+        seed=heldout_seed,
+        system_prompt=resolve_system_prompt(config.tasks.system_prompt, embedded=model_name == EMBEDDED),
+    )
+    return load_environment(config.tasks.environment, config.tasks, context)
+
+
+def new_node_id(seed: int | None) -> str:
+    """32 hexadecimal digits that tell this node from all others; with a seed always the same ones."""
+    return f"{seed:032x}" if seed is not None else secrets.token_hex(16)
+
+
+def new_seed() -> int:
+    """A seed for a node whose configuration has none."""
+    return int.from_bytes(os.urandom(7), "big")
+
+
+def _requested(config: Config) -> Any:
+    if config.memory.plan != "auto":
+        return config.memory.plan
+    return {"auto": "auto", "float32": "fp32", "bfloat16": "bf16-sr"}[config.model.dtype]
+
+
+def _round_shape(config: Config, name: str) -> RoundShape:
+    return RoundShape(
+        prompts=config.training.tasks_per_round,
+        group_size=config.training.group_size,
+        prompt_tokens=_EMBEDDED_PROMPT_TOKENS if name == EMBEDDED else _PROMPT_TOKENS,
+        max_new_tokens=max_new_tokens(config.training, name),
+    )
+
+
+def _shape(raw: dict[str, Any], name: str) -> ModelShape:
+    kind = raw["model_type"]
+    if kind not in CONFIG_MAPPING:
+        raise ModelError(f"model {name}: transformers has no model of type {kind!r}")
+    try:
+        built: PretrainedConfig = CONFIG_MAPPING[kind].from_dict(raw)
+        return ModelShape.of(built)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError) as error:
+        raise ModelError(f"model {name}: its config.json describes no causal language model: {error}") from None
+
+
+def _fits(config: Config, raw: dict[str, Any], limit: MemoryLimit) -> bool:
+    try:
+        choose_plan(_shape(raw, "auto"), _round_shape(config, "auto"), limit.bytes, _requested(config))
+    except DoesNotFit:
+        return False
+    return True

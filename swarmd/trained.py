@@ -1,0 +1,62 @@
+"""The last checkpoint in the hands of a command other than `run`, beside a node that may be training on."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarmd.assembly import choose_model, make_trainer
+from swarmd.config import Config
+from swarmd.daemon import CHECKPOINTS, HISTORY_FILE
+from swarmd.game.checkpoint import snapshot
+from swarmd.game.history import Curves
+from swarmd.system.exits import ConfigurationError
+from swarmd.system.paths import state_directory
+from swarmd.training.trainer import GRPOTrainer
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trainer with the base model's weights, and where its trained ones are."""
+
+    name: str
+    state: Path
+    trainer: GRPOTrainer
+
+    def restore(self) -> int:
+        """Takes up the last checkpoint's weights; its round. The node's lock is not needed: the files are linked
+        aside before they are read.
+
+        Raises:
+            ConfigurationError: there is none, or it is another model's.
+        """
+        directory = self.state / CHECKPOINTS
+        with tempfile.TemporaryDirectory(prefix=".reading-", dir=self.state) as aside:
+            checkpoint = snapshot(directory, Path(aside)) if directory.is_dir() else None
+            if checkpoint is None:
+                raise ConfigurationError(
+                    f"{self.state} holds no checkpoint yet; train first with `swarmd run`, or name another directory "
+                    "with --state DIR"
+                )
+            kept = checkpoint.state.get("model")
+            if kept != self.name:
+                raise ConfigurationError(
+                    f"{self.state} holds the training of model {kept}, and model.name is {self.name}; name the "
+                    "configuration it was trained with: --config PATH"
+                )
+            self.trainer.restore(checkpoint.path, checkpoint.state["learner"])
+            return checkpoint.round
+
+
+def open_trained(config: Config, state_flag: Path | None) -> Trained:
+    """Loads the base model of a state directory.
+
+    Raises:
+        ConfigurationError: the model cannot be loaded.
+    """
+    state = state_directory(state_flag)
+    curves = Curves.of(state / HISTORY_FILE)
+    chosen = choose_model(config, curves.fact("model"))
+    curves.close()
+    return Trained(chosen.name, state, make_trainer(config, chosen, seed=0))
