@@ -26,10 +26,10 @@ $(READY): requirements/build.lock requirements/$(FLAVOUR).lock setup.cfg pyproje
 .venv/ready-dev: $(READY) requirements/dev.lock
 	@packaging/setup-venv dev
 
-.PHONY: help run test test-unit bench lint lock clean
+.PHONY: help run test test-unit bench lint embedded-model lock clean
 
 help: ## this list
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
 	@echo 'FLAVOUR=cpu (default) or cuda chooses the build of torch.'
 
 run: $(READY) ## train; state is kept in .run, so that the next run goes on (ROUNDS=30 CONFIG=FILE)
@@ -47,6 +47,9 @@ bench: .venv/ready-dev ## swarmd beside GenRL's own trainer: time, memory, learn
 lint: .venv/ready-dev ## style, types
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m mypy
+
+embedded-model: $(READY) ## make the model that comes with swarmd anew (ARGS='--seed 1 --out DIR')
+	@$(VENV_PYTHON) packaging/embedded-model/make.py $(ARGS)
 
 lock: ## write requirements/*.lock anew from the *.in files (ARGS=--upgrade for newer versions)
 	@requirements/update $(ARGS)

@@ -26,6 +26,7 @@ from swarmd.training.hub import cached_folder
 from swarmd.training.memory import DoesNotFit, MemoryPlan, ModelShape, RoundShape, choose_plan
 from swarmd.training.models import (
     EMBEDDED,
+    LoadedModel,
     ModelError,
     embedded_folder,
     is_hub_name,
@@ -128,11 +129,22 @@ def fetch(name: str, config_path: Path | None) -> None:
 
 def make_trainer(config: Config, chosen: Chosen, seed: int) -> GRPOTrainer:
     """Loads the model and sets up its training."""
+    loaded = load_base(chosen)
+    assert chosen.plan is not None  # as load_base has made sure
+    recipe = recipe_for(config.training, loaded, chosen.plan, seed)
+    return GRPOTrainer(loaded, recipe, chosen.plan.rows_at_once)
+
+
+def load_base(chosen: Chosen) -> LoadedModel:
+    """The chosen model as it is before any training.
+
+    Raises:
+        ModelError: it has not been fetched, or its files are damaged.
+    """
     if chosen.folder is None or chosen.plan is None:
         raise ModelError(f"model {chosen.name}: it has not been fetched; run `swarmd model pull {chosen.name}`")
     dtype = torch.float32 if chosen.plan.mode == "fp32" else torch.bfloat16
-    loaded = load_model(chosen.name, chosen.folder, dtype, chosen.device)
-    return GRPOTrainer(loaded, recipe_for(config.training, loaded, chosen.plan, seed), chosen.plan.rows_at_once)
+    return load_model(chosen.name, chosen.folder, dtype, chosen.device)
 
 
 def open_environment(

@@ -30,7 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     prepare_process(pulling=options.command == "model" and options.action == "pull")
     try:
-        return int(options.call(options))
+        code = int(options.call(options))
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a reader that has gone is no error, and not at the interpreter's exit
+        return code
     except ConfigurationError as error:
         print(f"swarmd: {error}", file=sys.stderr)
         return EXIT_CONFIG
@@ -122,6 +125,9 @@ def _config(options: argparse.Namespace) -> Config:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from swarmd.system.stopping import leave_at_once_when_asked
+
+    leave_at_once_when_asked()
     config = _config(options)
     from swarmd.daemon import run
 
@@ -203,9 +209,12 @@ def _model_pull(options: argparse.Namespace) -> int:
 
 
 def _read_secret(reference: str) -> str:
-    from swarmd.config import secret_path
+    from swarmd.config import ConfigErrors, secret_path
 
-    path = secret_path(reference, os.environ)
+    try:
+        path = secret_path(reference, os.environ)
+    except ConfigErrors as errors:
+        raise ConfigurationError(f"hub.token_file: {reference} cannot be found:\n{errors}") from None
     try:
         return path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -6,7 +6,16 @@ import time
 from pathlib import Path
 
 from swarmd import __version__
-from swarmd.assembly import Chosen, choose_model, fetch, make_trainer, new_node_id, new_seed, open_environment
+from swarmd.assembly import (
+    Chosen,
+    choose_model,
+    fetch,
+    load_base,
+    make_trainer,
+    new_node_id,
+    new_seed,
+    open_environment,
+)
 from swarmd.config import Config
 from swarmd.coordination.clock import ClockCoordinator
 from swarmd.coordination.coordinator import Coordinator
@@ -69,6 +78,7 @@ class _Node:
         self._config_path = config_path
         self._reporter: Reporter | None = None
         self._trainer: GRPOTrainer | None = None
+        self._steps_before = 0  # the round in work
         self._phases = Phases(self._phase)
         self._stop = StopRequest(self._interruptible)
         self._status_file = StatusFile(runtime_directory(state) / STATUS_FILE)
@@ -107,7 +117,13 @@ class _Node:
             assert_recursion_limit()
             store = CheckpointStore(self._state / CHECKPOINTS, training.keep_checkpoints)
             keeper = Keeper(
-                store, self._history, trainer, chosen.name, training.on_collapse, training.checkpoint_every
+                store,
+                self._history,
+                trainer,
+                lambda: trainer.start_over(load_base(chosen)),
+                chosen.name,
+                training.on_collapse,
+                training.checkpoint_every,
             )
             self._reporter = reporter = Reporter(
                 self._first_status(chosen, trainer), self._status_file, self._history, keeper, lambda: _children(scorer)
@@ -183,12 +199,16 @@ class _Node:
         )
 
     def _phase(self, phase: str) -> None:
+        if phase == "train" and self._trainer is not None:
+            self._steps_before = self._trainer.steps
         if self._reporter is not None:
             self._reporter.phase(phase)
 
     def _interruptible(self) -> bool:
-        if self._trainer is not None and self._trainer.stepping:
-            return False  # half a step is neither the old weights nor the new ones
+        if self._trainer is not None:
+            stepped = self._phases.current == "train" and self._trainer.steps != self._steps_before
+            if self._trainer.stepping or stepped:
+                return False  # half a step is neither the old weights nor the new, and a whole one belongs to a round
         # Between two phases of a round something is being written down; before the first there is nothing to lose.
         return self._phases.current in _INTERRUPTIBLE or self._reporter is None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from swarmd.config import Config
 from swarmd.system.exits import ConfigurationError
 from swarmd.trained import open_trained
@@ -25,6 +27,6 @@ def export_model(config: Config, state_flag: Path | None, target: Path) -> str:
         target.mkdir(parents=True, exist_ok=True)
         trained.trainer.model.save_pretrained(target)
         trained.trainer.tokens.tokenizer.save_pretrained(target)
-    except OSError as error:
-        raise ConfigurationError(f"{target} cannot be written: {error.strerror}") from error
+    except (OSError, SafetensorError) as error:
+        raise ConfigurationError(f"{target} cannot be written: {error}") from error
     return f"{target}: {trained.name} after round {round}"

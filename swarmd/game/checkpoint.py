@@ -172,7 +172,7 @@ class CheckpointStore:
             except ValueError as error:
                 raise CheckpointFailed(f"round {round} cannot be saved: its state: {error}") from error
             files = {entry: checksum(temporary / entry) for entry in sorted(os.listdir(temporary))}
-            (temporary / MANIFEST_FILE).write_bytes(manifest_bytes(round, files))
+            (temporary / MANIFEST_FILE).write_bytes(manifest_bytes(files))
             if sync:
                 sync_tree(temporary)
             name = self._free_name(round)

@@ -93,10 +93,9 @@ def state_bytes(round: int, saved: str, state: dict[str, Any]) -> bytes:
     return json.dumps(document, allow_nan=False).encode()
 
 
-def manifest_bytes(round: int, files: dict[str, tuple[int, str]]) -> bytes:
+def manifest_bytes(files: dict[str, tuple[int, str]]) -> bytes:
     body = {
         "format": FORMAT,
-        "round": round,
         "files": {name: {"size": size, "xxh3_128": digest} for name, (size, digest) in files.items()},
     }
     return json.dumps({**body, "checksum": _own_checksum(body)}, indent=1).encode()
@@ -127,7 +126,7 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a finite number")
 
 
-def _read_manifest(path: Path, name: Name) -> dict[str, Any]:
+def _read_manifest(path: Path) -> dict[str, Any]:
     document = _read_json(path / MANIFEST_FILE)
     own = document.pop("checksum", None)
     if own != _own_checksum(document):
@@ -138,8 +137,6 @@ def _read_manifest(path: Path, name: Name) -> dict[str, Any]:
             f"{path}: this checkpoint has format {document.get('format')}, this swarmd reads {FORMAT}; "
             "use the version of swarmd that wrote it, or another state directory"
         )
-    if document.get("round") != name.round:
-        raise Damaged(f"{MANIFEST_FILE} is of round {document.get('round')}")
     return document
 
 
@@ -167,7 +164,7 @@ def verify(path: Path) -> Checkpoint:
     if name is None:
         raise Damaged(f"{path.name!r} is not the name of a checkpoint")
     try:
-        manifest = _read_manifest(path, name)
+        manifest = _read_manifest(path)
         _check_files(path, manifest["files"])
         document = _read_json(path / STATE_FILE)
     except PermissionError as error:

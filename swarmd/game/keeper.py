@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +31,14 @@ class Learner(Protocol):
         """The way back; the learning-rate scale is not touched."""
 
 
+@dataclass(frozen=True)
+class Best:
+    """The best held-out score so far (mean reward at the training temperature) and the round it was reached after."""
+
+    round: int
+    score: float
+
+
 class CollapseStop(ConfigurationError):
     """Learning collapsed and training.on_collapse is `stop`."""
 
@@ -36,23 +46,33 @@ class CollapseStop(ConfigurationError):
 class Keeper:
     """Saves after each round, restores at the start, keeps the best weights, and rolls back after a collapse.
 
-    model_name: what the checkpoints belong to; identity: facts that must not change between two starts (node id,
-    seed), kept in each checkpoint.
+    start_over(): puts the base model back into the learner, for a collapse before anything better was reached.
+    model_name: what the checkpoints belong to; on_collapse: rollback, stop or ignore; every: rounds between two
+    checkpoints.
     """
 
     def __init__(
-        self, store: CheckpointStore, history: History, learner: Learner, model_name: str, on_collapse: str, every: int
+        self,
+        store: CheckpointStore,
+        history: History,
+        learner: Learner,
+        start_over: Callable[[], None],
+        model_name: str,
+        on_collapse: str,
+        every: int,
     ) -> None:
         self._store = store
         self._history = history
         self._learner = learner
+        self._start_over = start_over
         self._model_name = model_name
         self._on_collapse = on_collapse
         self._every = every
         self._last_done: int | None = None
         self.saved: Checkpoint | None = None
         self._failing = False
-        self.best: HeldoutRow | None = None
+        self.best: Best | None = None
+        self.last_evaluated: int | None = None
 
     def restore(self) -> int | None:
         """Takes up the newest intact checkpoint; the last finished round, or None where there is none.
@@ -72,7 +92,13 @@ class Keeper:
             )
         self._take(checkpoint)
         self._history.truncate_after(checkpoint.round)
-        self.best = self._history.heldout().best
+        heldout = self._history.heldout()
+        # The curves may have been damaged and begun anew; then the checkpoint alone knows what was reached.
+        known = [Best(heldout.best.round, heldout.best.sampled)] if heldout.best else []
+        if kept_best := checkpoint.state.get("best"):
+            known.append(Best(int(kept_best["round"]), float(kept_best["score"])))
+        self.best = max(known, key=lambda best: best.score, default=None)
+        self.last_evaluated = heldout.last.round if heldout.last else None
         self._last_done, self.saved = checkpoint.round, checkpoint
         event("checkpoint_restored", f"going on after round {checkpoint.round}, from {checkpoint.path}",
               round=checkpoint.round, directory=str(checkpoint.path))
@@ -105,36 +131,37 @@ class Keeper:
             CollapseStop: it collapsed and on_collapse is `stop`.
         """
         self._history.record_heldout(row)
-        if self.best is None or row.sampled > self.best.sampled:
-            self.best = row
+        if self.best is None or row.sampled > self.best.score:
+            self.best = Best(row.round, row.sampled)
             if self.saved is not None and self.saved.round == row.round:
                 try:
                     self._store.pin(self.saved)
                 except CheckpointFailed as error:
                     event("checkpoint_failed", f"the best weights are not kept: {error}", priority=4)
-        elif collapsed(row.sampled, self.best.sampled, row.samples):
+        elif collapsed(row.sampled, self.best.score, row.samples):
             self._answer_collapse(row, self.best)
 
-    def _answer_collapse(self, row: HeldoutRow, best: HeldoutRow) -> None:
+    def _answer_collapse(self, row: HeldoutRow, best: Best) -> None:
         told = (f"learning collapsed: held-out score {row.sampled:.3f} after round {row.round}, "
-                f"best {best.sampled:.3f} after round {best.round}")
-        fields = {"round": row.round, "score": row.sampled, "best": best.sampled, "best_round": best.round}
+                f"best {best.score:.3f} "
+                f"{f'after round {best.round}' if best.round > BASE_ROUND else 'before training'}")
+        fields = {"round": row.round, "score": row.sampled, "best": best.score, "best_round": best.round}
         if self._on_collapse == "stop":
             raise CollapseStop(f"{told}; stopped because training.on_collapse is stop")
         if self._on_collapse == "ignore":
             going_on = "going on because training.on_collapse is ignore"
             event("learning_collapsed", f"{told}; {going_on}", priority=4, **fields)
             return
-        checkpoint = self._store.best()
-        if checkpoint is None:
-            event("learning_collapsed", f"{told}; no better weights are kept, so it goes on with these",
-                  priority=3, **fields)
-            return
         scale = max(_LOWEST_SCALE, self._learner.learning_rate_scale * _LOWER)
-        self._learner.restore(checkpoint.path, checkpoint.state["learner"])
+        checkpoint = self._store.best()
+        if checkpoint is not None:
+            self._learner.restore(checkpoint.path, checkpoint.state["learner"])
+            back = f"the weights of round {checkpoint.round}"
+        else:
+            self._start_over()
+            back = "the base model"
         self._learner.learning_rate_scale = scale
-        event("learning_collapsed",
-              f"{told}; back to the weights of round {checkpoint.round}, learning rate now {scale:g} of the configured",
+        event("learning_collapsed", f"{told}; back to {back}, learning rate now {scale:g} of the configured",
               priority=4, scale=scale, **fields)
         self._save(row.round, sync=True)
 
@@ -144,6 +171,7 @@ class Keeper:
                 "model": self._model_name,
                 "learner": self._learner.save(directory),
                 "learning_rate_scale": self._learner.learning_rate_scale,
+                "best": asdict(self.best) if self.best is not None else None,
             }
 
         try:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from swarmd.game.history import HeldoutRow, History, RoundRow
+from swarmd.game.history import BASE_ROUND, HeldoutRow, History, RoundRow
 from swarmd.game.keeper import Keeper
 from swarmd.monitor.status import (
     CheckpointStatus,
@@ -55,8 +55,10 @@ class Reporter:
         """The node begins, trains, stops, ...: written at once."""
         self._write(replace(self._status, state=state, phase=""), force=True)
 
-    def round_done(self, row: RoundRow) -> None:
+    def round_played(self, row: RoundRow) -> None:
         self._history.record_round(row)
+
+    def round_done(self, row: RoundRow) -> None:
         self._write(
             replace(
                 self._status,
@@ -100,13 +102,12 @@ class Reporter:
             force=True,
         )
         base = f", base {summary.base.sampled:.3f}" if summary.base and summary.base.round != row.round else ""
-        best = f", best {summary.best.sampled:.3f} after round {summary.best.round}" if summary.best else ""
-        after = f"after round {row.round}" if row.round >= 0 else "before training"
+        best = f", best {summary.best.sampled:.3f} {_when(summary.best.round)}" if summary.best else ""
         datasets = ", ".join(f"{name} {score:.2f}" for name, score in row.datasets.items())
         event(
             "evaluated",
-            f"held-out score {after}: {row.sampled:.3f} sampled, {_shown(row.greedy, '.3f')} greedy over {row.samples} "
-            f"tasks{base}{best} ({datasets})",
+            f"held-out score {_when(row.round)}: {row.sampled:.3f} sampled, {_shown(row.greedy, '.3f')} greedy "
+            f"over {row.samples} tasks{base}{best} ({datasets})",
             priority=5,
             round=row.round,
             sampled=row.sampled,
@@ -129,6 +130,10 @@ class Reporter:
             children=children,
         )
         self._file.write(self._status, force=force)
+
+
+def _when(round: int) -> str:
+    return f"after round {round}" if round > BASE_ROUND else "before training"
 
 
 def _shown(value: float | None, form: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
 from genrl.communication.communication import Communication
@@ -22,6 +23,7 @@ from swarmd.system.events import event
 from swarmd.system.memory import rss_bytes
 from swarmd.system.phases import Phases
 from swarmd.tasks.environment import Environment
+from swarmd.training.rollouts import Completion
 from swarmd.training.trainer import GRPOTrainer
 
 # So many rounds in a row without anything to learn from are told as a fault.
@@ -31,7 +33,11 @@ _STALLED_ROUNDS = 50
 class Audience(Protocol):
     """Who is told what the game does."""
 
-    def round_done(self, row: RoundRow) -> None: ...
+    def round_played(self, row: RoundRow) -> None:
+        """Before the round's checkpoint is written."""
+
+    def round_done(self, row: RoundRow) -> None:
+        """After it; the row's seconds now include it."""
 
     def evaluated(self, row: HeldoutRow) -> None: ...
 
@@ -75,6 +81,7 @@ class Game(BaseGameManager):
         self._audience = audience
         self._stopping = stopping
         self._without_signal = 0
+        self._tokens = 0
         self.rounds_done = 0
         self.last_done: int | None = None
 
@@ -88,7 +95,9 @@ class Game(BaseGameManager):
             RoundAbandoned: a stop was asked for and the round in work took too long; it left no trace.
         """
         self.last_done = self._keeper.restore()
-        if self._keeper.best is None:
+        if self._keeper.last_evaluated is not None:
+            self._pace.done(self._keeper.last_evaluated)
+        if self._keeper.best is None and not self._stopping():
             self._evaluate(BASE_ROUND if self.last_done is None else self.last_done)
         while not self.end_of_game():
             try:
@@ -113,7 +122,13 @@ class Game(BaseGameManager):
 
     def run_game_stage(self) -> None:
         with self._phases.enter("generate"):
-            answer_stage(self.state, self.data_manager, self.trainer.generate)
+            answer_stage(self.state, self.data_manager, self._generate)
+
+    def _generate(self, inputs: Any) -> list[list[Completion]]:
+        groups: list[list[Completion]] = self.trainer.generate(inputs)
+        # Counted here: an environment may put anything into the tree.
+        self._tokens += sum(len(completion.token_ids) for group in groups for completion in group)
+        return groups
 
     def _play(self, round: int) -> None:
         self._phases.take_seconds()  # an evaluation and the wait for this round are no part of it
@@ -123,20 +138,24 @@ class Game(BaseGameManager):
             begin_round(round)
         self.state = new_state(round, self.data_manager.get_round_data(), self._agent, self)
         self.run_game_round()
+        row = self._row(round, time.monotonic() - begun)
+        # Before the checkpoint: a row too many is removed at the next start, one that is missing stays so.
+        self._audience.round_played(row)
         with self._phases.enter("checkpoint"):
             self._keeper.round_done(round)
-        row = self._row(round, time.monotonic() - begun)
         self.rewards.reset()
         self.last_done = round
         self.rounds_done += 1
         self._watch_signal(row)
-        self._audience.round_done(row)
+        self._audience.round_done(replace(row, seconds={**row.seconds, **self._phases.take_seconds()}))
         if self._pace.due(round, self._evaluator.seconds) and not self._stopping():
             self._evaluate(round)
 
     def _evaluate(self, round: int) -> None:
         with self._phases.enter("evaluate"):
             row = self._evaluator.run(round)
+        # Not to be broken off: it may go back to other weights.
+        with self._phases.enter("checkpoint"):
             if round > BASE_ROUND:
                 # A new best is kept as a checkpoint, so there must be one of just these weights.
                 self._keeper.save_now()
@@ -147,13 +166,7 @@ class Game(BaseGameManager):
     def _row(self, round: int, seconds: float) -> RoundRow:
         update = self.trainer.last_update
         rewards = [r for stage in range(self.state.stage) for r in _numbers(self.rewards[stage][self._agent])]
-        tokens = sum(
-            len(completion.token_ids)
-            for stage in range(self.state.stage)
-            for nodes in self.state.get_stage_actions(stage)[self._agent].values()
-            for group in nodes
-            for completion in group
-        )
+        tokens, self._tokens = self._tokens, 0
         return RoundRow(
             round=round,
             time=time.time(),

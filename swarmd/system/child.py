@@ -23,7 +23,8 @@ _PR_SET_PDEATHSIG = 1
 _KILL_SECONDS = 10.0
 
 # What a child gets of its parent's environment: where programs and the home are, and nothing that could be secret.
-_CARRIED = ("PATH", "HOME", "TZ", "LD_LIBRARY_PATH")
+# (MPLCONFIGDIR: reasoning-gym imports matplotlib, which looks for a directory to write to.)
+_CARRIED = ("PATH", "HOME", "TZ", "LD_LIBRARY_PATH", "MPLCONFIGDIR")
 
 _LONGEST_DELAY = 30.0
 _HEALTHY_SECONDS = 300.0

@@ -8,6 +8,7 @@ and neither can be left again. Sources: seccomp(2), prctl(2), setrlimit(2), libs
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import mmap
@@ -109,6 +110,10 @@ def enter_zygote_sandbox() -> None:
 
     Call after the imports. Raises SandboxUnavailable where the kernel, or a filter around this process, refuses.
     """
+    # Where memory runs out, a worker and its one answer are lost rather than the node: proc(5), oom_score_adj. A
+    # /proc that cannot be written leaves the choice to the kernel.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_NOFILE, 128)
     _load(_zygote_filter())

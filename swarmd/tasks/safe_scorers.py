@@ -1,9 +1,10 @@
 """Scorers of our own for the datasets of reasoning-gym whose scorers evaluate text as Python.
 
 Each gives what the original (reasoning-gym 0.1.25) gives to honest answers, right, wrong or oddly formatted; none
-runs any code that stands in an answer. Two answers are scored differently on purpose: NaN in place of numbers, which
-the original of number_sorting takes for a sorted list of the right values, and sympy's `Integral(...)`, with which
-a question about an integral answers itself. Imports sympy: for the scorer process only.
+runs any code that stands in an answer. Three kinds of answers are scored lower on purpose: NaN in place of numbers,
+which the original of number_sorting takes for a sorted list of the right values; sympy's `Integral(...)`, with which
+a question about an integral answers itself; and functions, factorials or names in countdown and puzzle24, which
+their tasks do not allow. Imports sympy: for the scorer process only.
 """
 
 from __future__ import annotations

@@ -141,9 +141,7 @@ class Scorer:
             pending = [item for item in pending if item.position not in scores]
         return [scores.get(position, Score(0.0, CRASH)) for position in range(len(requests))]
 
-    def _score_batch(
-        self, child: Child, batch: Sequence[_Pending], deadline: float, scores: dict[int, Score]
-    ) -> None:
+    def _score_batch(self, child: Child, batch: Sequence[_Pending], deadline: float, scores: dict[int, Score]) -> None:
         """Adds the scores of a batch, as they come. Raises LinkError when the child fails."""
         self._calls += 1
         tasks: dict[tuple[str, bytes], int] = {}
@@ -188,9 +186,7 @@ class Scorer:
         raise LinkProtocolError("the scorer process began with something else than its greeting")
 
 
-def _prepare(
-    position: int, request: ScoreRequest, packed: dict[tuple[int, str | None], bytes]
-) -> _Pending | Score:
+def _prepare(position: int, request: ScoreRequest, packed: dict[tuple[int, str | None], bytes]) -> _Pending | Score:
     """What the child needs to score the request, or the score of what needs no scoring.
 
     packed: the tasks packed so far in this call, by the identity of their metadata: a group of completions

@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from swarmd.system.child import adopt_parent
 from swarmd.system.exits import EXIT_CONFIG, EXIT_OK, ConfigurationError
@@ -94,12 +94,13 @@ def score_batch(items: Sequence[Item], limits: ScoreLimits, answers: Answers) ->
 def watch(worker: Worker, indices: range, deadline: float, answers: Answers) -> int:
     """Collects the reports of one worker; returns the index of the first answer that another one has to score."""
     for index in indices:
-        while (report := worker.report(answers.keep_alive())) is None and time.monotonic() < deadline:
-            pass
-        if report is None:
-            for late in range(index, indices.stop):
-                answers.add(Report(late, 0.0, BUDGET))
-            return indices.stop
+        report = None
+        while report is None:
+            if time.monotonic() > deadline:
+                for late in range(index, indices.stop):
+                    answers.add(Report(late, 0.0, BUDGET))
+                return indices.stop
+            report = worker.report(answers.keep_alive())
         if report.reason == MEMORY and index > indices.start:
             return index  # perhaps it lacked what those before it took: once more, in a worker of its own
         answers.add(report)
@@ -112,11 +113,18 @@ def unpack_request(request: Any) -> tuple[list[Item], ScoreLimits]:
     """The batch in a request of the parent. Raises KeyError, TypeError, ValueError or IndexError for any other."""
     cpu_s, wall_s, memory_bytes = request["limits"]
     limits = ScoreLimits(cpu_s=cpu_s, wall_s=wall_s, memory_bytes=memory_bytes, budget_s=request["budget"])
-    tasks = [(scorer_of(dataset), packed) for dataset, packed in request["tasks"]]
-    return [Item(*tasks[task], answer) for task, answer in request["items"]], limits
+    tasks = request["tasks"]
+    items = [Item(scorer_of(tasks[task][0]), tasks[task][1], answer) for task, answer in request["items"]]
+    return items, limits
 
 
-def serve(link: Link) -> None:
+def freeze_heap() -> None:
+    """Takes all present objects out of garbage collection, which would copy every page that the workers share."""
+    gc.collect()
+    gc.freeze()
+
+
+def serve(link: Link) -> NoReturn:
     """Scores one batch after the other until the parent closes the link."""
     while True:
         try:
@@ -126,8 +134,7 @@ def serve(link: Link) -> None:
         built = scorer_of.cache_info().currsize
         items, limits = unpack_request(request)
         if scorer_of.cache_info().currsize > built:
-            gc.collect()
-            gc.freeze()  # else the workers' garbage collections would copy every page they share with this process
+            freeze_heap()
         score_batch(items, limits, Answers(link, request["id"]))
 
 
@@ -146,12 +153,16 @@ def check_worker(trial: Item) -> None:
 
 def main() -> int:
     prepare_process()
-    link = adopt_parent()
+    try:
+        link = adopt_parent()
+    except ProcessLookupError:  # it has ended before this process began
+        return EXIT_OK
     try:
         trial = Item(scorer_of("chain_sum"), pack_task("1", {}), "1")  # imports reasoning-gym
         assert_recursion_limit()
         prepare_workers()
         enter_zygote_sandbox()
+        freeze_heap()
         check_worker(trial)
     except ConfigurationError as error:
         link.send({"failed": str(error)}, _SEND_SECONDS)

@@ -240,6 +240,12 @@ class GRPOTrainer(TrainerModule):
         self.steps = int(counters["steps"])
         self.nonfinite_steps = int(counters["nonfinite_steps"])
 
+    def start_over(self, base: LoadedModel) -> None:
+        """Takes the weights of a base model of the same shape, with a fresh optimizer. The scale stays as it is."""
+        self.model.load_state_dict(base.model.state_dict())
+        self.optimizer = make_optimizer(self.model, self.recipe)
+        self.steps = 0
+
     @classmethod
     def load(cls, load_dir: str) -> GRPOTrainer:
         """GenRL's constructor from a folder, which has no place for a recipe: use `restore`."""

@@ -53,8 +53,9 @@ class RunResult:
     """What a run tells.
 
     Attributes:
-        round_seconds: wall time of each round that was finished.
-        phase_seconds: for each round its seconds by phase: tasks, data, generate, score, train.
+        round_seconds, cpu_seconds: wall and CPU time of each round that was finished.
+        phase_seconds: for each round its seconds by phase: tasks, data, generate, score, train, step (the
+            optimizer's, not counted in train).
         baseline_bytes: resident memory with everything imported and the model loaded, before the first round.
         peak_bytes: most resident memory during the rounds (VmHWM, reset before them).
         learning_rate: as the trainer had it.
@@ -67,6 +68,7 @@ class RunResult:
     arm: str
     seed: int
     round_seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     phase_seconds: list[dict[str, float]] = field(default_factory=list)
     baseline_bytes: int = 0
     peak_bytes: int = 0

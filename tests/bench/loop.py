@@ -50,6 +50,7 @@ class TimedGame(BaseGameManager):
         )
         self.clock = clock
         self.round_seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
         self.phase_seconds: list[dict[str, float]] = []
         self.mean_rewards: list[float] = []
         self._begin_round = side.begin_round
@@ -67,7 +68,7 @@ class TimedGame(BaseGameManager):
 
     def run_game_round(self) -> None:
         self.clock.take()
-        begun = time.perf_counter()
+        begun, cpu_begun = time.perf_counter(), time.process_time()
         try:
             self._begin_round(self.state.round)
             super().run_game_round()
@@ -77,6 +78,7 @@ class TimedGame(BaseGameManager):
             raise
         if not self.clock.failures:
             self.round_seconds.append(time.perf_counter() - begun)
+            self.cpu_seconds.append(time.process_time() - cpu_begun)
             self.phase_seconds.append(self.clock.take())
             self._progress()
 

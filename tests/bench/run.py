@@ -67,6 +67,7 @@ def play(spec: RunSpec, folder: Path) -> RunResult:
         arm=spec.arm,
         seed=spec.seed,
         round_seconds=game.round_seconds,
+        cpu_seconds=game.cpu_seconds,
         phase_seconds=game.phase_seconds,
         baseline_bytes=baseline,
         peak_bytes=most,

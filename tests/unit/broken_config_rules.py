@@ -14,8 +14,8 @@ RULES = (
     ),
     broken(
         "more own groups than tasks",
-        "training:\n  own_samples: 9\n",
-        ":2: training.own_samples: cannot exceed training.tasks_per_round, which is 8 (got 9)",
+        "training:\n  own_samples: 25\n",
+        ":2: training.own_samples: cannot exceed training.tasks_per_round, which is 24 (got 25)",
     ),
     broken(
         "nothing to train on",

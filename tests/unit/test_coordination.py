@@ -82,6 +82,18 @@ def test_the_deadline_is_the_beginning_of_the_next_round() -> None:
     assert coordinator.deadline(3) == coordinator.begin(4) == 1240.0
 
 
+@pytest.mark.parametrize(
+    ("epoch", "seconds", "now"),
+    [(1000.0, 26.7, 16551528.999999998), (0.0, 89.4, 51135995.4), (1.7e9, 0.1, 1.7e9 + 123456 * 0.1)],
+)
+def test_where_the_division_rounds_the_moment_still_lies_in_its_round(
+    epoch: float, seconds: float, now: float
+) -> None:
+    coordinator = on(Clock(now), epoch, seconds)
+    round = coordinator.next_round(None)
+    assert coordinator.begin(round) <= now < coordinator.deadline(round)
+
+
 def test_asked_to_stop_it_stops_waiting() -> None:
     stop = threading.Event()
     coordinator = ClockCoordinator(time.time() + 3600, 60.0, time.time, stop.wait)

@@ -46,7 +46,7 @@ def swallowed(source: str) -> list[str]:
             continue
         if node.type is None:
             found.append(f"line {node.lineno}: bare except; name the exceptions")
-        elif _is_broad(node.type):
+        elif _is_broad(node.type) and not _passes_on(node.body[-1]):
             if all(isinstance(step, ast.Pass | ast.Continue) or _is_constant(step) for step in node.body):
                 found.append(f"line {node.lineno}: a broad except that does nothing; name the exceptions")
             elif not any(lines[n].strip().startswith("#") for n in (node.lineno - 2, node.lineno)):
@@ -60,6 +60,11 @@ def _name(node: ast.expr) -> str:
 
 def _is_broad(node: ast.expr) -> bool:
     return any(map(_is_broad, node.elts)) if isinstance(node, ast.Tuple) else _name(node) in BROAD
+
+
+def _passes_on(step: ast.stmt) -> bool:
+    """A bare `raise` at the end: the handler tidies up and hides nothing."""
+    return isinstance(step, ast.Raise) and step.exc is None
 
 
 def _is_constant(step: ast.stmt) -> bool:
@@ -93,7 +98,7 @@ PLACES = [
 BELONGS_ELSEWHERE = re.compile(
     "|".join(
         [
-            *(rf"[\w.-]*\b{re.escape(host)}" for host in HOSTS),
+            *(rf"\b{re.escape(host)}" for host in HOSTS),
             *(rf"(?<![\w.~-]){re.escape(place)}" for place in PLACES),
             r"https?://\S+/simple/?(?![\w-])",
         ]
@@ -131,6 +136,7 @@ def test_no_exception_is_swallowed() -> None:
         "# because\nexcept Exception:\n    pass",
         "# because\nexcept (ValueError, BaseException):\n    ...",
         "except Exception as error:\n    log(error)",
+        "except Exception as error:\n    raise OSError from error",
     ],
 )
 def test_the_rule_on_exceptions_catches(handler: str) -> None:
@@ -145,6 +151,7 @@ def test_the_rule_on_exceptions_catches_suppress() -> None:
     "handler",
     [
         "except ValueError:\n    pass",
+        "except BaseException:\n    tidy()\n    raise",
         "except (OSError, ValueError):\n    log()",
         "# A stranger's code may raise anything.\nexcept Exception as error:\n    log(error)",
         "except Exception as error:\n    # A stranger's code may raise anything.\n    log(error)",

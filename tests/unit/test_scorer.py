@@ -10,7 +10,7 @@ from reasoning_gym.factory import DATASETS, get_score_answer_fn
 from swarmd.system.exits import ConfigurationError
 from swarmd.tasks.scorable import BOUNDED, HARMLESS, REFUSED, REPLACED, SCORABLE, check_scorable
 from swarmd.tasks.scorer import Score, Scorer, ScoreRequest
-from swarmd.tasks.verdicts import REASONS
+from swarmd.tasks.scorer_process import scorer_of
 
 HONEST = ScoreRequest("chain_sum", "I add. <answer>5</answer>", "5", {})
 
@@ -67,8 +67,11 @@ def test_empty_and_odd_answers_get_a_verdict(scorer, dataset):
     scores = scorer.score([*odd, without, HONEST])
     assert scores[-2:] == [Score(0.0, "no_answer"), Score(1.0, "")]
     assert {score.reason for score in scores[:-2]} <= {"", "error"}
-    assert all(score.value < 1 for score in scores[:-1])
     assert scorer.restarts == 0
+
+
+def test_a_dataset_s_scorer_is_built_once_for_all_answers():
+    assert scorer_of("spell_backward") is scorer_of("spell_backward")
 
 
 def test_scores_come_in_the_order_of_the_requests_also_over_several_batches(scorer):
@@ -129,11 +132,11 @@ def test_tuples_and_large_integers_in_metadata_reach_the_scorer_as_they_are(scor
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(sorted(REPLACED)), st.text(max_size=60)), min_size=1, max_size=20))
-def test_no_text_makes_the_scorer_raise_or_die(pairs):
-    with Scorer.__new__(Scorer) if False else _shared() as scorer:
-        scores = scorer.score(
-            [ScoreRequest(dataset, f"<answer>{text}</answer>", "1", {"numbers": [1]}) for dataset, text in pairs]
-        )
-        assert len(scores) == len(pairs)
-        assert all(0 <= score.value <= 1 and score.reason in REASONS for score in scores)
-        assert scorer.restarts == 0
+def test_no_text_makes_the_scorer_raise_or_die(scorer, pairs):
+    metadata = {"numbers": [1], "target": 1, "valid_answers": [], "direction": "ascending", "problem": "1"}
+    metadata |= {"variable": "x", "integrand": "x", "difficulty": {"value": [1, 10]}}
+    scores = scorer.score([ScoreRequest(dataset, f"<answer>{text}</answer>", "1", metadata) for dataset, text in pairs])
+    assert len(scores) == len(pairs)
+    assert {score.reason for score in scores} <= {""}
+    assert all(0 <= score.value <= 1 for score in scores)
+    assert scorer.restarts == 0

@@ -92,11 +92,10 @@ def test_every_allowed_dataset_gives_its_tasks_again_after_other_tasks(mix: Task
 
 
 @pytest.mark.parametrize("name", [name for name in ALLOWED if name not in ORDERED and name != "list_functions"])
-def test_a_task_is_the_one_that_reasoning_gym_makes_itself(name: str) -> None:
-    settings = QUICKER.get(name, {})
-    generator = Generator(name, settings, "tasks.datasets[0]")
+def test_a_task_is_the_one_that_reasoning_gym_makes_itself(name: str, mix: TaskMix) -> None:
+    generator = next(part.generator for part in mix.parts if part.name == name)
     for seed, index in PLACES:
-        dataset = reasoning_gym.create_dataset(name, seed=seed, size=POSITIONS, **settings)
+        dataset = reasoning_gym.create_dataset(name, seed=seed, size=POSITIONS, **QUICKER.get(name, {}))
         try:
             item = dataset[index]
         except (ValueError, RuntimeError, IndexError):

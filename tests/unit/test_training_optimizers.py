@@ -40,7 +40,8 @@ def test_bf16_weights_with_stochastic_rounding_move_as_far_as_fp32_ones_and_plai
     exact = displacement(rate, torch.float32, stochastic=False)
     rounded = displacement(rate, torch.bfloat16, stochastic=True)
     plain = displacement(rate, torch.bfloat16, stochastic=False)
-    print(f"rate {rate:g}: fp32 {exact:.3e}, bf16-sr {rounded:.3e}, plain bf16 {plain:.3e}: {exact / plain:.1f} x short")
+    short = exact / plain
+    print(f"rate {rate:g}: fp32 {exact:.3e}, bf16-sr {rounded:.3e}, plain bf16 {plain:.3e}, {short:.1f} x short")
     assert exact < 0
     assert abs(rounded / exact - 1) < 0.05
     assert abs(plain) < abs(exact) / 4

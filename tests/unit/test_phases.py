@@ -1,0 +1,44 @@
+"""The phases of a round."""
+
+import time
+
+import pytest
+
+from swarmd.system.phases import Phases
+
+
+def test_a_phase_is_announced_at_its_beginning_and_taken_back_at_its_end() -> None:
+    told: list[str] = []
+    phases = Phases(told.append)
+    with phases.enter("generate"):
+        assert phases.current == "generate"
+    assert phases.current == ""
+    assert told == ["generate", ""]
+
+
+def test_a_phase_that_fails_is_over_as_well() -> None:
+    phases = Phases(lambda phase: None)
+    with pytest.raises(OSError), phases.enter("checkpoint"):
+        raise OSError
+    with phases.enter("report"):
+        assert phases.current == "report"
+
+
+def test_phases_do_not_nest() -> None:
+    phases = Phases(lambda phase: None)
+    with phases.enter("train"), pytest.raises(RuntimeError, match="phase share begins inside phase train"):
+        with phases.enter("share"):
+            pass
+
+
+def test_seconds_of_a_phase_that_comes_twice_are_added_up_and_taken_once() -> None:
+    phases = Phases(lambda phase: None)
+    for _ in range(2):
+        with phases.enter("generate"):
+            time.sleep(0.01)
+    with phases.enter("train"):
+        pass
+    seconds = phases.take_seconds()
+    assert list(seconds) == ["generate", "train"]
+    assert seconds["generate"] >= 0.02
+    assert phases.take_seconds() == {}

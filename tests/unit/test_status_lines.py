@@ -1,0 +1,47 @@
+"""The status in words."""
+
+from dataclasses import asdict
+
+from swarmd.monitor.lines import status_lines
+from swarmd.monitor.status import (
+    CheckpointStatus,
+    ChildStatus,
+    HeldoutStatus,
+    MemoryStatus,
+    ModelStatus,
+    RewardStatus,
+    Status,
+)
+
+
+def test_a_node_that_has_only_just_begun_says_no_more_than_it_knows() -> None:
+    assert list(status_lines(asdict(Status("starting")))) == ["state       starting, up 0 s"]
+
+
+def test_a_training_node_tells_what_it_does() -> None:
+    status = Status(
+        "training",
+        phase="generate",
+        round=41,
+        rounds_done=12,
+        uptime_s=93784.0,
+        model=ModelStatus("embedded", 886_400, "fp32"),
+        reward=RewardStatus(0.5, 0.4321),
+        heldout=HeldoutStatus(0.3, 0.4, 0.45, 40),
+        signal_share=0.625,
+        tokens_per_s=3456.7,
+        memory=MemoryStatus(600 << 20, 2048 << 20, 610 << 20, 700 << 20),
+        checkpoint=CheckpointStatus(41, "/s/round-00000041", "2026-01-02T03:04:05.678+00:00"),
+        children={"scorer": ChildStatus(77, 2)},
+    )
+    assert list(status_lines(asdict(status))) == [
+        "state       training, phase generate, up 1 d 2 h",
+        "model       embedded, 0.9 M parameters, fp32",
+        "round       41 (12 since the start)",
+        "reward      0.500 in the last round, 0.432 over 100; 62% of the groups had signal",
+        "held-out    0.400 after round 40; base 0.300, best 0.450",
+        "speed       3457 tokens/s",
+        "memory      600 MiB of 2048 MiB, peak 610 MiB, predicted 700 MiB",
+        "checkpoint  round 41, 2026-01-02T03:04:05.678+00:00, /s/round-00000041",
+        "child       scorer: pid 77, replaced 2 times",
+    ]
