@@ -30,6 +30,7 @@ EMBEDDED = "embedded"
 
 # A chat template is a program that came with the model: this bounds its first rendering.
 _TEMPLATE_SECONDS = 5.0
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -130,6 +131,9 @@ def load_model(name: str, folder: Path, dtype: torch.dtype, device: torch.device
 
 
 def _load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
+    # Without any of these transformers makes up a tokenizer that knows no words, and says nothing.
+    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        raise ModelError(f"model {name}: {folder} has no tokenizer; it needs {' or '.join(_TOKENIZER_FILES)}")
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False

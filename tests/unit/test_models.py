@@ -1,0 +1,218 @@
+"""Model folders that cannot be trained, each with the message that says why."""
+
+import json
+import pickle
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from swarmd.system.exits import ConfigurationError
+from swarmd.training.catalog import AUTO, choose
+from swarmd.training.hub import cached_folder, downloaded
+from swarmd.training.models import ModelError, embedded_folder, is_hub_name, load_model, read_config
+from tests.models import save_small_model
+
+CPU = torch.device("cpu")
+
+
+def edit(path: Path, **changes: object) -> None:
+    """Changes keys of a JSON file; None removes one."""
+    content = json.loads(path.read_text())
+    content.update(changes)
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+class Marker:
+    """A pickle that leaves a file behind when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return open, (str(self.path), "w")
+
+
+def empty(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
+def no_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def garbled_config(folder: Path) -> None:
+    (folder / "config.json").write_bytes(b"\xff\xfe{")
+
+
+def config_is_a_list(folder: Path) -> None:
+    (folder / "config.json").write_text("[]")
+
+
+def deep_config(folder: Path) -> None:
+    (folder / "config.json").write_text("[" * 100_000)
+
+
+def no_model_type(folder: Path) -> None:
+    edit(folder / "config.json", model_type=None)
+
+
+def custom_code(folder: Path) -> None:
+    edit(folder / "config.json", auto_map={"AutoModelForCausalLM": "evil.EvilModel"})
+    (folder / "evil.py").write_text(f"open({str(folder / 'marker')!r}, 'w')\nclass EvilModel: pass\n")
+
+
+def only_a_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Marker(folder / "marker")))
+
+
+def no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def cut_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def garbage_weights(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"\x08" + b"\0" * 7 + b"garbage!" * 100)
+
+
+def weights_of_another_size(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: w[:1].clone() for name, w in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+
+
+def no_tokenizer(folder: Path) -> None:
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+
+
+def damaged_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text('{"version": "1.0", "model": 7}')
+
+
+def no_end_token(folder: Path) -> None:
+    edit(folder / "tokenizer_config.json", eos_token=None)
+
+
+def no_chat_template(folder: Path) -> None:
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    edit(folder / "tokenizer_config.json", chat_template=None)
+
+
+def template_text(folder: Path, text: str) -> None:
+    (folder / "chat_template.jinja").write_text(text)
+
+
+def endless_template(folder: Path) -> None:
+    template_text(folder, "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}")
+
+
+def failing_template(folder: Path) -> None:
+    template_text(folder, "{{ raise_exception('no such role') }}")
+
+
+def broken_template(folder: Path) -> None:
+    template_text(folder, "{% for %}")
+
+
+BROKEN: list[tuple[Callable[[Path], None], str]] = [
+    (empty, r"model m: FOLDER has no config.json, so it is no model folder"),
+    (no_config, r"model m: FOLDER has no config.json, so it is no model folder"),
+    (garbled_config, r"model m: FOLDER/config.json cannot be read \(.*\); fetch the model again"),
+    (deep_config, r"model m: FOLDER/config.json cannot be read \(.*\); fetch the model again"),
+    (config_is_a_list, r"model m: FOLDER/config.json names no model_type, so it is no model of transformers"),
+    (no_model_type, r"model m: FOLDER/config.json names no model_type, so it is no model of transformers"),
+    (custom_code, r"model m: it needs code of its own \(auto_map in FOLDER/config.json\), which is never run here; "
+                  r"choose a model that transformers knows, such as Qwen/Qwen2.5-0.5B-Instruct"),
+    (only_a_pickle, r"model m: FOLDER has only pytorch_model.bin, a pickle, which can run code when it is read; "
+                    r"it needs \*.safetensors files"),
+    (no_weights, r"model m: FOLDER has no weights; it needs \*.safetensors files"),
+    (cut_weights, r"model m: the weights in FOLDER are damaged \(.*\); fetch them again"),
+    (garbage_weights, r"model m: the weights in FOLDER are damaged \(.*\); fetch them again"),
+    (weights_of_another_size, r"model m: transformers cannot load FOLDER: .*"),
+    (no_tokenizer, r"model m: FOLDER has no tokenizer; it needs tokenizer.json or tokenizer.model or vocab.json"),
+    (damaged_tokenizer, r"model m: (FOLDER/tokenizer.json is damaged|its tokenizer cannot be loaded from FOLDER): .*"),
+    (no_end_token, r"model m: its tokenizer has no end token, so completions could never end; add eos_token to "
+                   r"FOLDER/tokenizer_config.json"),
+    (no_chat_template, r"model m: its tokenizer has no chat template \(a base model\?\); choose an instruct model or "
+                       r"add chat_template to FOLDER/tokenizer_config.json"),
+    (endless_template, r"model m: its chat template runs for more than 5 s on one question; it is broken or hostile"),
+    (failing_template, r"model m: its chat template fails on a plain question: no such role"),
+    (broken_template, r"model m: its chat template fails on a plain question: .*"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_small_model(tmp_path_factory.mktemp("good"))
+
+
+@pytest.mark.parametrize(("breaks", "message"), BROKEN, ids=[breaks.__name__ for breaks, _ in BROKEN])
+def test_a_broken_model_folder_is_refused_with_the_reason(
+    good: Path, tmp_path: Path, breaks: Callable[[Path], None], message: str
+) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(good, folder)
+    breaks(folder)
+    with pytest.raises(ModelError) as caught:
+        load_model("m", folder, torch.float32, CPU)
+    assert re.fullmatch(message.replace("FOLDER", re.escape(str(folder))), str(caught.value)), str(caught.value)
+    assert isinstance(caught.value, ConfigurationError)
+    assert not (folder / "marker").exists(), "code that came with the model has run"
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is not a folder; set model.name to a folder with config.json"):
+        read_config(tmp_path / "nowhere", "m")
+
+
+def test_a_folder_loads_as_any_model(good: Path) -> None:
+    loaded = load_model("m", good, torch.float32, CPU)
+    assert loaded.parameters == sum(p.numel() for p in loaded.model.parameters())
+    assert loaded.tokenizer.pad_token_id is not None
+    assert not loaded.model.training
+
+
+def test_the_embedded_model_loads_the_same_way_and_is_small() -> None:
+    folder = embedded_folder()
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 8_000_000
+    loaded = load_model("embedded", folder, torch.float32, CPU)
+    assert loaded.model.config.model_type.startswith("qwen")
+    ids = loaded.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "State the final answer to the following arithmetic problem: 12 + 7 ="}],
+        add_generation_prompt=True, tokenize=True, return_dict=False,
+    )  # fmt: skip
+    assert len(ids) < 16, "the phrases of its questions are whole tokens, digits single ones"
+
+
+@pytest.mark.parametrize(
+    ("name", "hub"),
+    [("embedded", False), ("auto", False), ("/m", False), ("./m", False), ("Qwen/Qwen3-0.6B", True), ("a/b/c", False)],
+)
+def test_what_is_a_hub_name(name: str, hub: bool) -> None:
+    assert is_hub_name(name) is hub
+
+
+def test_auto_takes_the_first_that_fits_and_always_the_same() -> None:
+    by_hidden = {name: config["hidden_size"] for name, config in AUTO.items()}
+    for widest, expected in ((4096, "dnotitia/Smoothie-Qwen3-1.7B"), (1536, "Gensyn/Qwen2.5-1.5B-Instruct"),
+                             (1024, "Qwen/Qwen3-0.6B"), (896, "Gensyn/Qwen2.5-0.5B-Instruct")):  # fmt: skip
+        for _ in range(2):
+            assert choose(lambda config, widest=widest: config["hidden_size"] <= widest, "1 GiB") == expected
+    assert min(by_hidden.values()) == 896
+    with pytest.raises(ModelError, match="none of .* can be trained in 1.0 GiB .RAM.; use model.name: embedded"):
+        choose(lambda config: False, "1.0 GiB (RAM)")
+
+
+def test_an_empty_cache_holds_no_model(tmp_path: Path) -> None:
+    assert cached_folder("Qwen/Qwen3-0.6B", None, tmp_path) is None
+    assert downloaded(tmp_path / "nothing") == []
