@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PretrainedConfig
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from swarmd.config import Config
 from swarmd.system.exits import ConfigurationError
@@ -25,10 +23,13 @@ from swarmd.training.choices import max_new_tokens, recipe_for
 from swarmd.training.hub import cached_folder
 from swarmd.training.memory import DoesNotFit, MemoryPlan, ModelShape, RoundShape, choose_plan
 from swarmd.training.models import (
+    CONTRADICTIONS,
     EMBEDDED,
     LoadedModel,
     ModelError,
+    describe,
     embedded_folder,
+    first_line,
     is_hub_name,
     load_model,
     read_config,
@@ -190,14 +191,13 @@ def _round_shape(config: Config, name: str) -> RoundShape:
 
 
 def _shape(raw: dict[str, Any], name: str) -> ModelShape:
-    kind = raw["model_type"]
-    if kind not in CONFIG_MAPPING:
-        raise ModelError(f"model {name}: transformers has no model of type {kind!r}")
+    described = describe(raw, name)
     try:
-        built: PretrainedConfig = CONFIG_MAPPING[kind].from_dict(raw)
-        return ModelShape.of(built)
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError) as error:
-        raise ModelError(f"model {name}: its config.json describes no causal language model: {error}") from None
+        return ModelShape.of(described)
+    except CONTRADICTIONS as error:
+        raise ModelError(
+            f"model {name}: its config.json describes no causal language model: {first_line(error)}"
+        ) from None
 
 
 def _fits(config: Config, raw: dict[str, Any], limit: MemoryLimit) -> bool:

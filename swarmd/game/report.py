@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,6 +22,7 @@ from swarmd.system.events import event
 from swarmd.system.memory import rss_bytes
 
 _MIB = 1024 * 1024
+_SHOWN_SECONDS = 1.0
 
 
 class Reporter:
@@ -45,11 +47,20 @@ class Reporter:
         self._children = children
         self._begun = time.monotonic()
         self._peak = 0
+        self._phase = "", self._begun
+        self._lasted: dict[str, float] = {}  # seconds, of each phase the last time
 
     def phase(self, phase: str) -> None:
         """Called at the beginning of each phase, and with "" at its end."""
-        if phase:
-            self._write(replace(self._status, phase=phase), force=False)
+        now = time.monotonic()
+        if not phase:
+            ended, begun = self._phase
+            self._lasted[ended] = now - begun
+            return
+        self._phase = phase, now
+        # One that may last is shown at once; not each of those that are over in a moment, many times a second.
+        lasts = self._lasted.get(phase, math.inf) > _SHOWN_SECONDS
+        self._write(replace(self._status, phase=phase), force=lasts)
 
     def state(self, state: str) -> None:
         """The node begins, trains, stops, ...: written at once."""

@@ -19,9 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from jinja2 import TemplateError
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from swarmd.system.exits import ConfigurationError
 from swarmd.training.decoder import UnsupportedModel, check_head
@@ -30,6 +38,12 @@ EMBEDDED = "embedded"
 
 # A chat template is a program that came with the model: this bounds its first rendering.
 _TEMPLATE_SECONDS = 5.0
+_TEMPLATE_CHARS = 100_000
+# What transformers and a template raise for values that contradict each other: it differs by model and version.
+CONTRADICTIONS = (
+    ValueError, TypeError, KeyError, AttributeError, RuntimeError, ArithmeticError, ImportError, IndexError,
+    struct.error, StrictDataclassError,
+)  # fmt: skip
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -90,6 +104,34 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
         pickled = next(iter([*folder.glob("*.bin"), *folder.glob("*.pt")]), None)
         found = f"only {pickled.name}, a pickle, which can run code when it is read" if pickled else "no weights"
         raise ModelError(f"model {name}: {folder} has {found}; it needs *.safetensors files")
+    if config.get("quantization_config"):
+        raise ModelError(f"model {name}: its weights are quantized (quantization_config in {path}), and such weights "
+                         "cannot be trained; choose the model that it was made from")
+    return _without_kernels(config)
+
+
+def _without_kernels(config: dict[str, Any]) -> dict[str, Any]:
+    """How attention is computed is for this machine to choose, and a name of the hub there would be fetched and run."""
+    return {
+        key: _without_kernels(value) if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key not in ("attn_implementation", "_attn_implementation", "experts_implementation")
+    }
+
+
+def describe(raw: dict[str, Any], name: str) -> PretrainedConfig:
+    """What transformers makes of a config.json.
+
+    Raises:
+        ModelError: it knows no such model, or the values contradict each other.
+    """
+    kind = raw["model_type"]
+    if kind not in CONFIG_MAPPING:
+        raise ModelError(f"model {name}: transformers has no model of type {kind!r}")
+    try:
+        config: PretrainedConfig = CONFIG_MAPPING[kind].from_dict(raw)
+    except CONTRADICTIONS as error:
+        raise ModelError(f"model {name}: its config.json contradicts itself: {first_line(error)}") from None
     return config
 
 
@@ -105,17 +147,9 @@ def load_model(name: str, folder: Path, dtype: torch.dtype, device: torch.device
     Raises:
         ModelError: the folder's content is damaged or not fit for training; the message says what is missing.
     """
-    read_config(folder, name)
+    config = describe(read_config(folder, name), name)
     tokenizer = _load_tokenizer(name, folder)
-    try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
-        )
-    except SafetensorError as error:
-        raise ModelError(f"model {name}: the weights in {folder} are damaged ({error}); fetch them again") from None
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, struct.error) as error:
-        # What transformers raises for a configuration that contradicts itself or the weights differs by version.
-        raise ModelError(f"model {name}: transformers cannot load {folder}: {_first_line(error)}") from None
+    model = _load_weights(name, folder, config, dtype)
     rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[index]
     if len(tokenizer) > rows:
         raise ModelError(f"model {name}: the tokenizer has {len(tokenizer)} tokens and the model's embedding only "
@@ -130,6 +164,27 @@ def load_model(name: str, folder: Path, dtype: torch.dtype, device: torch.device
     return LoadedModel(name=name, model=model, tokenizer=tokenizer, parameters=parameters)
 
 
+def _load_weights(name: str, folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    model: PreTrainedModel
+    try:
+        # Left to itself, transformers fills up what is missing with random numbers and a warning.
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True,
+            ignore_mismatched_sizes=True, output_loading_info=True,
+        )  # fmt: skip
+    except SafetensorError as error:
+        raise ModelError(f"model {name}: the weights in {folder} are damaged ({error}); fetch them again") from None
+    except (OSError, *CONTRADICTIONS) as error:
+        raise ModelError(f"model {name}: transformers cannot load {folder}: {first_line(error)}") from None
+    for weight, found, wanted in sorted(report["mismatched_keys"]):
+        raise ModelError(f"model {name}: the weights in {folder} do not belong to its config.json: {weight} has the "
+                         f"shape {tuple(found)} and not {tuple(wanted)}; fetch the model again")
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(f"model {name}: {len(missing)} weights are missing in {folder}, {missing[0]} among them; "
+                         "fetch the model again")
+    return model
+
+
 def _load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
     # Without any of these transformers makes up a tokenizer that knows no words, and says nothing.
     if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
@@ -138,13 +193,13 @@ def _load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"model {name}: its tokenizer cannot be loaded from {folder}: {_first_line(error)}") from None
+    except (OSError, *CONTRADICTIONS) as error:
+        raise ModelError(f"model {name}: its tokenizer cannot be loaded from {folder}: {first_line(error)}") from None
     except Exception as error:
         # The tokenizers library raises plain Exception for a damaged tokenizer.json.
         if type(error) is not Exception:
             raise
-        raise ModelError(f"model {name}: {folder}/tokenizer.json is damaged: {_first_line(error)}") from None
+        raise ModelError(f"model {name}: {folder}/tokenizer.json is damaged: {first_line(error)}") from None
     if tokenizer.eos_token_id is None:
         raise ModelError(f"model {name}: its tokenizer has no end token, so completions could never end; add "
                          f"eos_token to {folder}/tokenizer_config.json")
@@ -156,14 +211,17 @@ def _load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
         tokenizer.pad_token = tokenizer.eos_token
     try:
         with _deadline(_TEMPLATE_SECONDS):
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": "1 + 1 ="}], add_generation_prompt=True, tokenize=True
+            prompt = tokenizer.apply_chat_template(
+                [{"role": "user", "content": "1 + 1 ="}], add_generation_prompt=True, tokenize=False
             )
     except _TooSlow:
         raise ModelError(f"model {name}: its chat template runs for more than {_TEMPLATE_SECONDS:g} s on one "
                          "question; it is broken or hostile") from None
-    except (TemplateError, TypeError, ValueError, KeyError, OverflowError, MemoryError, RecursionError) as error:
-        raise ModelError(f"model {name}: its chat template fails on a plain question: {_first_line(error)}") from None
+    except (TemplateError, MemoryError, RecursionError, *CONTRADICTIONS) as error:
+        raise ModelError(f"model {name}: its chat template fails on a plain question: {first_line(error)}") from None
+    if len(prompt) > _TEMPLATE_CHARS:
+        raise ModelError(f"model {name}: its chat template makes {len(prompt)} characters of one short question; it is "
+                         "broken or hostile")
     return tokenizer
 
 
@@ -192,5 +250,7 @@ def _deadline(seconds: float) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, left)  # that of a node which was asked to stop
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+def first_line(error: BaseException) -> str:
+    """An error of a library in a line: its first, with the second where that one says what is wrong."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return (" ".join(lines[:2]) if lines[0].endswith(":") else lines[0])[:300]

@@ -1,18 +1,18 @@
 """swarmd's trainer beside GenRL's own, on the same model and tasks: time, memory, learning.
 
-    make bench                        some ten minutes on two cores
+    make bench                        some ten minutes on two cores, nearly all of them GenRL's
     make bench ARGS=--quick           a minute: shows that it runs; its gains mean nothing
-    make bench ARGS='--rounds 500'    learning shows with the rounds
+    make bench ARGS='--rounds 500'    what is learned shows with the rounds: swarmd warms up for the first twenty
 
-What is the same for all: the embedded model in fp32, the tasks of every round (drawn by node id and round), 8 tasks a
-round with 8 completions each, their length, the sampling temperature, torch's threads, GenRL's own game loop and state,
-and the scorer, which is swarmd's. So all that differs is the trainer and the data manager that feeds it. Each run is
-a process of its own, one at a time; the arms take turns, seed by seed.
+What is the same for all: the embedded model in fp32, the tasks of every round (drawn by node id and round), how many
+they are (--tasks; the configuration's default), 8 completions of each, their length, the sampling temperature, torch's
+threads, GenRL's own game loop and state, and the scorer, which is swarmd's. All that differs is the trainer and the
+data manager that feeds it. Each run is a process of its own, one at a time; the arms take turns, seed by seed.
 
 Arms: swarmd with what the daemon's default configuration makes of it; GenRL as shipped (learning rate 1e-6, an
 optimizer step for every two completions, gradient checkpointing); and GenRL with swarmd's learning rate, so that the
 comparison is not of two numbers in a configuration. `--arms` chooses, and knows a fourth, genrl-step, which also takes
-one optimizer step a round instead of 32.
+a single optimizer step a round.
 
 How to read it:
 - wall, generate, train, other, CPU: median seconds of a round over all seeds. `other` is what the trainers do not do:
@@ -56,8 +56,8 @@ from tests.bench.heldout import Heldout, Judge  # noqa: E402
 from tests.bench.summary import ArmSummary, Judged, Ratios, ratios, summarise  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
-ROUNDS, SEEDS, SAMPLES = 100, "1,2,3", 2000
-QUICK_ROUNDS, QUICK_SEEDS, QUICK_SAMPLES = 6, "1", 500
+ROUNDS, SEEDS, SAMPLES = 25, "1,2,3", 2000
+QUICK_ROUNDS, QUICK_SEEDS, QUICK_SAMPLES = 3, "1", 500
 
 
 def main() -> int:
@@ -71,7 +71,7 @@ def main() -> int:
         say(f"before training: held-out {mean(base.sampled):.3f} sampled, {mean(base.greedy):.3f} greedy")
         runs = [(seed, arm) for seed in options.seeds for arm in keys]
         for number, (seed, arm) in enumerate(runs, start=1):
-            one = judge_run(judge, run(RunSpec(arm.key, seed, options.rounds, folder)), Path(folder))
+            one = judge_run(judge, run(RunSpec(arm.key, seed, options.rounds, options.tasks, folder)), Path(folder))
             judged.append(one)
             say(f"[{number}/{len(runs)}] seed {seed}, {arm.title}: {told(one, base)}")
     summaries = {arm.key: line for arm in keys if (line := summarise(arm, judged, base)) is not None}
@@ -81,8 +81,9 @@ def main() -> int:
     if options.json:
         print(json.dumps(as_json(options, judged, summaries, compared), indent=1))
     else:
+        tasks = options.tasks or judge.default_tasks
         parts = (
-            report.heading(judge, options.rounds, options.seeds, len(base.sampled)),
+            report.heading(judge, options.rounds, tasks, options.seeds, len(base.sampled)),
             report.costs(list(summaries.values())),
             report.learning(list(summaries.values())),
             report.comparison(compared),
@@ -99,6 +100,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="a minute instead of ten")
     parser.add_argument("--rounds", type=natural, help=f"rounds of each run (default: {ROUNDS})")
+    parser.add_argument("--tasks", type=natural, help="tasks of a round (default: the configuration's)")
     parser.add_argument("--seeds", metavar="A,B,...", help=f"default: {SEEDS}")
     parser.add_argument("--heldout", type=natural, metavar="N", help=f"held-out tasks (default: {SAMPLES})")
     parser.add_argument("--arms", default=",".join(DEFAULT_ARMS), metavar="A,B,...", help=f"of {', '.join(ARMS)}")
@@ -160,7 +162,7 @@ def as_json(
 ) -> dict[str, object]:
     """Everything that was measured."""
     return {
-        "settings": {name: getattr(options, name) for name in ("rounds", "seeds", "heldout", "arms")},
+        "settings": {name: getattr(options, name) for name in ("rounds", "tasks", "seeds", "heldout", "arms")},
         "arms": {key: asdict(line) for key, line in summaries.items()},
         "ratios": [asdict(one) for one in compared],
         "runs": [asdict(one.run) for one in judged],

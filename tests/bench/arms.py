@@ -40,11 +40,17 @@ DEFAULT_ARMS = ("swarmd", "genrl", "genrl-rate")
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run in a process of its own. folder: where it leaves its result and weights."""
+    """One run in a process of its own.
+
+    Attributes:
+        tasks: of a round; None: the configuration's default.
+        folder: where it leaves its result and weights.
+    """
 
     arm: str
     seed: int
     rounds: int
+    tasks: int | None
     folder: str
 
 

@@ -9,6 +9,7 @@ import torch
 from swarmd.assembly import SOLO_SWARM, choose_model, new_node_id
 from swarmd.config import Config
 from swarmd.config.model import Model
+from swarmd.config.training import Training
 from swarmd.system.exits import ConfigurationError
 from swarmd.tasks.mix import TaskMix
 from swarmd.tasks.mix_files import mix_of
@@ -42,17 +43,21 @@ class Common:
         return draw_round(self.mix, SOLO_SWARM, round, self.node_id, self.tasks_per_round)
 
 
-def open_common(seed: int) -> Common:
+def open_common(seed: int, tasks: int | None = None) -> Common:
     """Loads the embedded model; the same steps as in the daemon.
+
+    Args:
+        tasks: of a round; None: the configuration's default.
 
     Raises:
         ConfigurationError: the embedded model is missing or damaged, or fp32 does not fit into memory.
     """
-    config = Config(model=Model(dtype="float32", device="cpu"))
+    training = Training() if tasks is None else Training(tasks_per_round=tasks)
+    config = Config(model=Model(dtype="float32", device="cpu"), training=training)
     chosen = choose_model(config, None)
     if chosen.folder is None or chosen.plan is None:
         raise ConfigurationError(f"model {chosen.name} is not on this machine")
     loaded = load_model(chosen.name, chosen.folder, torch.float32, chosen.device)
-    recipe = recipe_for(config.training, loaded, chosen.plan, seed)
+    recipe = recipe_for(training, loaded, chosen.plan, seed)
     mix = mix_of(config.tasks.datasets)
     return Common(config, loaded, recipe, chosen.plan.rows_at_once, mix, new_node_id(seed))

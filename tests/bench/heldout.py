@@ -33,7 +33,7 @@ class Judge:
         self._evaluator = Evaluator(environment, self._trainer, self._temperature)
         self.recipe = common.recipe
         self.parameters = common.loaded.parameters
-        self.tasks_per_round = common.tasks_per_round
+        self.default_tasks = common.tasks_per_round
 
     def score(self, weights: Path | None) -> Heldout:
         """Scores a file of weights, None for those the model came with (ask for them first).

@@ -12,7 +12,7 @@ from tests.bench.summary import ArmSummary, Gain, Ratios
 _MIB = 2**20
 
 
-def heading(judge: Judge, rounds: int, seeds: Sequence[int], samples: int) -> Iterator[str]:
+def heading(judge: Judge, rounds: int, tasks: int, seeds: Sequence[int], samples: int) -> Iterator[str]:
     """What was run."""
     recipe = judge.recipe
     yield (
@@ -20,7 +20,7 @@ def heading(judge: Judge, rounds: int, seeds: Sequence[int], samples: int) -> It
         f"in fp32, {recipe.threads or 'all'} thread(s) of the CPU"
     )
     yield (
-        f"{rounds} rounds of {judge.tasks_per_round} tasks x {recipe.group_size} completions of at most "
+        f"{rounds} rounds of {tasks} tasks x {recipe.group_size} completions of at most "
         f"{recipe.max_new_tokens} tokens, temperature {recipe.temperature:g}; seeds {', '.join(map(str, seeds))}; "
         f"{samples} held-out tasks"
     )

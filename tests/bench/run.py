@@ -44,7 +44,7 @@ def main(argv: list[str]) -> None:
 
 def play(spec: RunSpec, folder: Path) -> RunResult:
     """Trains for the spec's rounds."""
-    arm, common, clock = ARMS[spec.arm], open_common(spec.seed), Clock()
+    arm, common, clock = ARMS[spec.arm], open_common(spec.seed, spec.tasks), Clock()
     with Scorer() as scorer, tqdm(
         total=spec.rounds, desc=f"{arm.title}, seed {spec.seed}", unit="round", leave=False,
         disable=not sys.stderr.isatty(),
