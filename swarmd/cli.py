@@ -213,10 +213,9 @@ def _read_secret(reference: str) -> str:
 
     try:
         path = secret_path(reference, os.environ)
-    except ConfigErrors as errors:
-        raise ConfigurationError(f"hub.token_file: {reference} cannot be found:\n{errors}") from None
-    try:
         return path.read_text(encoding="ascii").strip()
+    except ConfigErrors as errors:
+        raise ConfigurationError(f"hub.token_file: {errors}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"hub.token_file: {path} cannot be read: {error}") from None
 

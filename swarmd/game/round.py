@@ -18,7 +18,7 @@ from swarmd.coordination.coordinator import Coordinator, StopAsked
 from swarmd.game.evaluation import Evaluator, Pace
 from swarmd.game.history import BASE_ROUND, HeldoutRow, RoundRow
 from swarmd.game.keeper import Keeper
-from swarmd.game.stages import answer_stage, leave_stage, new_state
+from swarmd.game.stages import OwnWorlds, answer_stage, leave_stage, new_state
 from swarmd.system.events import event
 from swarmd.system.memory import rss_bytes
 from swarmd.system.phases import Phases
@@ -42,7 +42,7 @@ class Audience(Protocol):
     def evaluated(self, row: HeldoutRow) -> None: ...
 
 
-class Game(BaseGameManager):
+class Game(OwnWorlds, BaseGameManager):
     """Plays rounds until `rounds` are done or a stop is asked for.
 
     A round: coordinate, then for each stage generate and share, then admit (score), train, checkpoint, evaluate when

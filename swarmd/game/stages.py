@@ -7,11 +7,26 @@ from typing import Any
 
 from genrl.data import DataManager
 from genrl.game.game_manager import DefaultGameManagerMixin
-from genrl.state import GameState
+from genrl.state import GameNode, GameState, WorldState
 
 
-class Branching(DefaultGameManagerMixin):
-    """GenRL's default tree: one child a node, leaves after the last stage."""
+class OwnWorlds(DefaultGameManagerMixin):
+    """GenRL's default tree, in which every node has a world of its own.
+
+    GenRL hands the parent's world object on to the child; what the next stage writes into it would then stand in the
+    stage before as well, whose answers would be trained on another prompt.
+    """
+
+    def stage_inheritance_function(self, stage_nodes: list[GameNode]) -> list[list[GameNode]]:
+        children: list[list[GameNode]] = super().stage_inheritance_function(stage_nodes)
+        for child in (child for siblings in children for child in siblings):
+            world = child.world_state
+            child.world_state = WorldState(world.environment_states, world.opponent_states, world.personal_states)
+        return children
+
+
+class Branching(OwnWorlds):
+    """One child a node, leaves after the last stage."""
 
     def __init__(self, stages: int) -> None:
         self.max_stage = stages

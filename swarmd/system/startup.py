@@ -45,7 +45,9 @@ def prepare_process(*, pulling: bool = False) -> None:
     for name in _FORBIDDEN:
         os.environ.pop(name, None)
     os.umask(0o077)
-    faulthandler.enable()  # all stacks to stderr on SIGSEGV, SIGABRT (the watchdog's signal), SIGBUS, ...
+    # All stacks to stderr on SIGSEGV, SIGABRT (the watchdog's signal), SIGBUS, ...: to the descriptor itself, since
+    # sys.stderr may be an object without one.
+    faulthandler.enable(2)
     sys.setrecursionlimit(RECURSION_LIMIT)
 
 

@@ -114,9 +114,7 @@ def _checked(name: str, target: str, environment: object) -> Environment:
         (environment.rewards, RewardManager, "rewards"),
     ):
         if not isinstance(value, wanted):
-            raise _refused(
-                f"{name!r}: its {what} is a {type(value).__name__}, not a genrl.{what}.{wanted.__name__}"
-            )
+            raise _refused(f"{name!r}: its {what} is a {type(value).__name__}, not a genrl.{what}.{wanted.__name__}")
     if environment.stages < 1:
         raise _refused(f"{name!r}: it has {environment.stages} stages, and needs at least one")
     return environment

@@ -85,9 +85,7 @@ class ReasoningData(DataManager):
             "provenance": task.provenance,
             "prompt": self.prompt(task.question),
         }
-        return batch_id(task.question), WorldState(
-            environment_states=state, opponent_states=None, personal_states=None
-        )
+        return batch_id(task.question), WorldState(environment_states=state, opponent_states=None, personal_states=None)
 
     def prompt(self, question: str) -> Messages:
         """The chat messages that put the question to the model."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any
 
 
@@ -18,7 +18,7 @@ class Clock:
     """
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
         self.failures: list[str] = []
         self._inner = [0.0]  # for each watched call in work, seconds spent in watched calls inside it
@@ -53,5 +53,5 @@ class Clock:
 
     def take(self) -> dict[str, float]:
         """Seconds by phase since the last call."""
-        seconds, self.seconds = dict(self.seconds), Counter()
+        seconds, self.seconds = dict(self.seconds), defaultdict(float)
         return seconds

@@ -24,8 +24,7 @@ BROKEN: list[tuple[Callable[[], TaskMix], str]] = [
     (one("zzzz"), f"{AT}.name: reasoning-gym has no dataset 'zzzz'"),
     (
         one("composite"),
-        f"{AT}.name: dataset 'composite' cannot be trained on: it only combines others; name those, with their "
-        "weights",
+        f"{AT}.name: dataset 'composite' cannot be trained on: it only combines others; name those, with their weights",
     ),
     (
         one("codeio"),

@@ -145,9 +145,7 @@ def test_a_task_of_either_class_is_regenerated() -> None:
 )
 def test_a_provenance_from_a_stranger_is_refused_with_its_reason(change: dict, message: str) -> None:
     mix = TaskMix(SMALL)
-    provenance = next(
-        task.provenance for task in map(mix.draw, range(50)) if task.provenance.dataset == "chain_sum"
-    )
+    provenance = next(task.provenance for task in map(mix.draw, range(50)) if task.provenance.dataset == "chain_sum")
     with pytest.raises(CannotRegenerate) as refusal:
         mix.regenerate(dataclasses.replace(provenance, **change))
     assert str(refusal.value) == message

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from genrl.game.game_manager import DefaultGameManagerMixin
-from genrl.state import GameNode, GameState, WorldState
+from genrl.state import GameState
 
 from swarmd.config.tasks import Tasks
+from swarmd.game.stages import Branching
 from swarmd.system.exits import ConfigurationError
 from swarmd.tasks.environment import Environment, EnvironmentContext, load_environment
 from swarmd.tasks.mix import DatasetSpec, TaskMix
@@ -56,22 +56,6 @@ def make(settings, context):
 '''
 
 
-class Rules(DefaultGameManagerMixin):
-    """GenRL's default tree, one child a node, with a world of its own for each child."""
-
-    def __init__(self, stages: int) -> None:
-        self.max_stage = stages
-
-    def stage_inheritance_function(self, stage_nodes: list[GameNode]) -> list[list[GameNode]]:
-        children: list[list[GameNode]] = super().stage_inheritance_function(stage_nodes)
-        for child in (child for siblings in children for child in siblings):
-            world = child.world_state
-            child.world_state = WorldState(
-                world.environment_states, world.opponent_states, world.personal_states
-            )
-        return children
-
-
 class CountingScorer:
     """The real scorer, and how often it was called."""
 
@@ -95,7 +79,7 @@ def context(scorer: CountingScorer, node_id: str = ME) -> EnvironmentContext:
 
 
 def new_game(environment: Environment, round: int) -> GameState:
-    rules = Rules(environment.stages)
+    rules = Branching(environment.stages)
     environment.data.begin_round(round)  # type: ignore[attr-defined]
     state = GameState(round=round, stage=0)
     state._init_game(
@@ -109,9 +93,7 @@ def new_game(environment: Environment, round: int) -> GameState:
     return state
 
 
-def play_stage(
-    state: GameState, environment: Environment, answer: Callable[[dict[str, Any]], list[str]]
-) -> list[Any]:
+def play_stage(state: GameState, environment: Environment, answer: Callable[[dict[str, Any]], list[str]]) -> list[Any]:
     """Plays one stage with typed-in answers; returns the prompts that a model would have got."""
     data = environment.data
     worlds = state.get_latest_state()
