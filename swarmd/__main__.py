@@ -1,6 +1,6 @@
 """`python -m swarmd`."""
 
-from swarmd.cli import main
+from swarmd.cli import program
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    program()

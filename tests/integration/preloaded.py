@@ -2,7 +2,7 @@
 
 A node spends most of its start importing torch, transformers and reasoning-gym; a test that starts it thirty times
 would wait for little else. So one process imports everything once and forks. Each fork is a process of its own: it
-runs `swarmd.cli.main` from the first line, starts a scorer of its own, and dies of signals like any other.
+runs `swarmd.cli.program` from the first line, starts a scorer of its own, and dies of signals like any other.
 
     python -m tests.integration.preloaded
     first:    {"ready": true}
@@ -16,14 +16,13 @@ import json
 import os
 import select
 import signal
-import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from swarmd.system.child import die_with
 from swarmd.system.startup import prepare_process
 
 
-def become(request: dict[str, Any], parent: int) -> int:
+def become(request: dict[str, Any], parent: int) -> NoReturn:
     """The fork's life: where it reads and writes, its environment, and then a command line like any other."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -37,9 +36,9 @@ def become(request: dict[str, Any], parent: int) -> int:
     os.chdir(request["directory"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    from swarmd.cli import main
+    from swarmd.cli import program
 
-    return main(request["arguments"])
+    program(request["arguments"])
 
 
 def reaped() -> list[dict[str, int]]:
@@ -79,7 +78,7 @@ def serve() -> None:
                 pid = os.fork()
                 if pid == 0:
                     answers.close()
-                    sys.exit(become(json.loads(line), server))
+                    become(json.loads(line), server)
                 print(json.dumps({"pid": pid}), file=answers)
         if woken in readable:
             os.read(woken, 4096)

@@ -1,7 +1,9 @@
 """The commands as scripts use them: exit codes, messages, JSON."""
 
 import json
+import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,12 +29,19 @@ COMMANDS = (
 
 
 @pytest.fixture(autouse=True)
-def _nothing_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _nothing_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The commands run in this process; they must see neither the user's settings nor leave theirs behind."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)}
+    loggers = {logger: logger.handlers[:] for logger in (logging.getLogger(), logging.getLogger("swarmd"))}
     for name in [name for name in os.environ if name.startswith("SWARMD_") or name.endswith("_DIRECTORY")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state-home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache-home"))
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    for logger, before in loggers.items():
+        logger.handlers[:] = before
 
 
 @pytest.fixture(scope="module")

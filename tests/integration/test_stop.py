@@ -122,7 +122,7 @@ def test_a_stop_while_the_model_is_loaded_is_a_clean_end(
     tmp_path: Path, start: Callable[..., Node], number: signal.Signals
 ) -> None:
     node = start(tmp_path / "state")
-    node.line("starts; state in")
+    node.line("model embedded trains in ")
     stopped_in_time(node, number)
     assert saved.status(tmp_path / "state")["state"] == "stopped"
     assert saved.newest(tmp_path / "state") is None
@@ -215,25 +215,29 @@ def test_another_model_on_the_same_state_is_refused(
     assert saved.status(state)["state"] == "failed"
 
 
+def by_the_clock(round_seconds: float, epoch: float) -> dict[str, Any]:
+    clock = {"kind": "clock", "round_seconds": round_seconds, "epoch": epoch}
+    return {**SETTINGS, "coordinator": clock, "swarm": {"id": "5eed1e55"}}
+
+
 def test_the_clock_says_which_round_it_is(tmp_path: Path, start: Callable[..., Node]) -> None:
     epoch = time.time() - 1000.0
-    clock = {"kind": "clock", "round_seconds": 1, "epoch": epoch}
     state = tmp_path / "state"
-    node = start(state, "--rounds", "3", settings={**SETTINGS, "coordinator": clock})
+    settings = by_the_clock(1, epoch)
+    node = start(state, "--rounds", "3", settings=settings)
     assert node.end() == EXIT_OK, node.text()
     rounds = saved.rows(state, "round, time")
     assert len(rounds) == 3
     for number, ended in rounds:
         assert 1000 <= number <= ended - epoch, "a round begins with its second, not before"
     assert [number for number, _ in rounds] == sorted({number for number, _ in rounds})
-    again = start(state, "--rounds", "1", settings={**SETTINGS, "coordinator": clock})
+    again = start(state, "--rounds", "1", settings=settings)
     assert again.end() == EXIT_OK, again.text()
     assert saved.rows(state, "round")[-1][0] > rounds[-1][0]
 
 
 def test_a_stop_while_waiting_for_the_clock_ends_the_node_at_once(state: Path, start: Callable[..., Node]) -> None:
-    clock = {"kind": "clock", "round_seconds": 86_400, "epoch": 0}
-    node = start(state, settings={**SETTINGS, "coordinator": clock})
+    node = start(state, settings=by_the_clock(86_400, 0.0))
     node.line("swarmd: round ")
     until(lambda: read_status(state)["phase"] == "coordinate")
     stopped_in_time(node, signal.SIGTERM)
