@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import secrets
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from swarmd.config import Config
-from swarmd.system.exits import ConfigurationError
+from swarmd.system.exits import EXIT_CONFIG, ConfigurationError, RestartableError
 from swarmd.system.memory import MemoryLimit, memory_limit
 from swarmd.system.paths import cache_directory
 from swarmd.tasks.environment import Environment, EnvironmentContext, Scoring, load_environment
@@ -107,6 +109,8 @@ def choose_model(config: Config, remembered: str | None) -> Chosen:
         folder = Path(name)
     shape = _shape(read_config(folder, name), name)
     plan = choose_plan(shape, _round_shape(config, name), limit.bytes, _requested(config))
+    if config.training.micro_batch_tokens != "auto":
+        plan = replace(plan, token_budget=config.training.micro_batch_tokens)
     return Chosen(name, folder, shape, plan, limit, device)
 
 
@@ -119,13 +123,20 @@ def fetch(name: str, config_path: Path | None) -> None:
     """Fetches a hub model in a process of its own, which shows its progress.
 
     Raises:
-        ModelError: it could not be fetched; the reason stands above it on stderr.
+        ModelError: a person has to mend it; the reason stands above it on stderr.
+        RestartableError: the network or the hub was at fault.
     """
     command = [sys.executable, "-m", "swarmd", "model", "pull", name]
     if config_path is not None:
         command += ["--config", str(config_path)]
-    if subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False).returncode != 0:
+    # A session of its own: Ctrl-C is this process's to answer, and the fetched part stays for the next attempt.
+    code = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, check=False
+    ).returncode
+    if code == EXIT_CONFIG:
         raise ModelError(f"model {name}: it is not in the cache and could not be fetched, see above")
+    if code != 0:
+        raise RestartableError(f"model {name}: it is not in the cache and could not be fetched now, see above")
 
 
 def make_trainer(config: Config, chosen: Chosen, seed: int) -> GRPOTrainer:
@@ -163,6 +174,19 @@ def open_environment(
         system_prompt=resolve_system_prompt(config.tasks.system_prompt, embedded=model_name == EMBEDDED),
     )
     return load_environment(config.tasks.environment, config.tasks, context)
+
+
+def yardstick_of(config: Config, model_name: str) -> str:
+    """Stands for all that a held-out score depends on but the weights: scores under different ones say nothing
+    together."""
+    measured = [
+        config.tasks.model_dump(mode="json"),
+        config.training.temperature,
+        config.training.evaluate_samples,
+        max_new_tokens(config.training, model_name),
+        HELDOUT_SEED,
+    ]
+    return hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def new_node_id(seed: int | None) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -142,7 +143,15 @@ def _run(options: argparse.Namespace) -> int:
     config = _config(options)
     from swarmd.daemon import run
 
-    return run(config, options.state, options.rounds, options.config)
+    try:
+        return run(config, options.state, options.rounds, options.config)
+    except (ConfigurationError, RestartableError):
+        raise
+    except Exception:
+        # A fault of this program, a library or the machine: the trace for people, and for the service manager the
+        # code that says that a restart is worth trying.
+        traceback.print_exc()
+        return EXIT_RESTART
 
 
 def _check(options: argparse.Namespace) -> int:

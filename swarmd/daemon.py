@@ -10,11 +10,13 @@ from swarmd.assembly import (
     Chosen,
     choose_model,
     fetch,
+    hub_cache,
     load_base,
     make_trainer,
     new_node_id,
     new_seed,
     open_environment,
+    yardstick_of,
 )
 from swarmd.config import Config
 from swarmd.coordination.clock import ClockCoordinator
@@ -35,6 +37,7 @@ from swarmd.system.phases import Phases
 from swarmd.system.startup import assert_recursion_limit
 from swarmd.system.stopping import RoundAbandoned, StopRequest
 from swarmd.tasks.scorer import Scorer
+from swarmd.training.models import ModelError
 from swarmd.training.trainer import GRPOTrainer
 
 HISTORY_FILE = "state.sqlite"
@@ -124,6 +127,7 @@ class _Node:
                 chosen.name,
                 training.on_collapse,
                 training.checkpoint_every,
+                yardstick_of(config, chosen.name),
             )
             self._reporter = reporter = Reporter(
                 self._first_status(chosen, trainer), self._status_file, self._history, keeper, lambda: _children(scorer)
@@ -147,9 +151,13 @@ class _Node:
                   f"{trainer.parameters / 1e6:.1f} M parameters", priority=5)
             try:
                 game.run_game()
-            finally:
+            except RoundAbandoned:
+                # What it left are the weights of the last finished round. Of any other fault that is not known.
                 self._stop.cancel_timer()
                 keeper.flush()
+                raise
+            self._stop.cancel_timer()
+            keeper.flush()
 
     def _choose(self) -> Chosen:
         remembered = self._history.fact("model")
@@ -160,7 +168,9 @@ class _Node:
             chosen = choose_model(self._config, chosen.name)
         if self._config.model.name == "auto" and remembered is None:
             self._history.remember("model", chosen.name)
-        assert chosen.plan is not None
+        if chosen.plan is None:
+            raise ModelError(f"model {chosen.name}: it was fetched, but the cache does not give it back; remove it "
+                             f"from {hub_cache()} and start again")
         event(
             "model_chosen",
             f"model {chosen.name} trains in {chosen.plan.mode}: predicted peak "

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from swarmd.assembly import open_environment
 from swarmd.config import Config
 from swarmd.game.evaluation import Evaluator, Scored
+from swarmd.monitor.progress import progress
 from swarmd.tasks.scorer import Scorer
 from swarmd.trained import open_trained
 
@@ -29,9 +27,10 @@ def evaluate(config: Config, state_flag: Path | None, samples: int | None, seed:
             config, trained.name, scorer, "eval", samples or config.training.evaluate_samples, heldout_seed=seed
         )
         evaluator = Evaluator(environment, trained.trainer, temperature)
-        base, base_greedy = _score(evaluator, temperature, "base"), _score(evaluator, 0.0, "base, greedy")
-        round = trained.restore()
+        round = trained.restore()  # first: where there is no checkpoint, nobody should wait to hear so
         now, greedy = _score(evaluator, temperature, "trained"), _score(evaluator, 0.0, "trained, greedy")
+        trained.start_over()
+        base, base_greedy = _score(evaluator, temperature, "base"), _score(evaluator, 0.0, "base, greedy")
     means, base_means = now.means(), base.means()
     return {
         "heldout": now.mean,
@@ -49,12 +48,7 @@ def evaluate(config: Config, state_flag: Path | None, samples: int | None, seed:
 
 
 def _score(evaluator: Evaluator, temperature: float, what: str) -> Scored:
-    with tqdm(desc=what, unit="task", disable=not sys.stderr.isatty()) as bar:
-
-        def show(done: int, of: int) -> None:
-            bar.total = of
-            bar.update(done - bar.n)
-
+    with progress(what, "task") as show:
         return evaluator.score(temperature, show)
 
 

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarmd.assembly import choose_model, make_trainer
+from swarmd.assembly import Chosen, choose_model, load_base, make_trainer
 from swarmd.config import Config
 from swarmd.daemon import CHECKPOINTS, HISTORY_FILE
 from swarmd.game.checkpoint import snapshot
@@ -20,9 +20,17 @@ from swarmd.training.trainer import GRPOTrainer
 class Trained:
     """A trainer with the base model's weights, and where its trained ones are."""
 
-    name: str
+    chosen: Chosen
     state: Path
     trainer: GRPOTrainer
+
+    @property
+    def name(self) -> str:
+        return self.chosen.name
+
+    def start_over(self) -> None:
+        """Back to the base model."""
+        self.trainer.start_over(load_base(self.chosen))
 
     def restore(self) -> int:
         """Takes up the last checkpoint's weights; its round. The node's lock is not needed: the files are linked
@@ -59,4 +67,4 @@ def open_trained(config: Config, state_flag: Path | None) -> Trained:
     curves = Curves.of(state / HISTORY_FILE)
     chosen = choose_model(config, curves.fact("model"))
     curves.close()
-    return Trained(chosen.name, state, make_trainer(config, chosen, seed=0))
+    return Trained(chosen, state, make_trainer(config, chosen, seed=0))

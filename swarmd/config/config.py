@@ -133,7 +133,7 @@ class Config(Section):
     """The judge."""
 
     hub: Hub = Field(default_factory=Hub)
-    """Upload of the model."""
+    """The Hugging Face hub: its token, and the upload of the model."""
 
     monitor: Monitor = Field(default_factory=Monitor)
     """Status page and metrics."""

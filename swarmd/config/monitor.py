@@ -9,7 +9,7 @@ from swarmd.config.values import Section, SocketAddress
 
 class Monitor(Section):
     listen: SocketAddress | None = "127.0.0.1:9470"
-    """Where the status page and the metrics are served; null: nowhere."""
+    """Where the status page and the metrics are served; null: nowhere. Not read by this version."""
 
 
 class Log(Section):

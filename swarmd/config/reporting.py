@@ -41,13 +41,13 @@ class Hub(Section):
     rules = (_a_push_has_a_target_and_a_token,)
 
     push_every: Annotated[int, Interval(ge=0, le=1_000_000), Unit("rounds")] = 0
-    """Rounds between two uploads of the model; 0: never."""
+    """Rounds between two uploads of the model; 0: never. Not read by this version."""
 
     repo: HubId | None = None
-    """Repository to upload to."""
+    """Repository to upload to. Not read by this version."""
 
     token_file: FileReference | None = None
-    """File with the hub's token."""
+    """File with the hub's token; read by `swarmd model pull`, which the node runs to fetch its model."""
 
     endpoint: Url | None = None
-    """Another server with the hub's interface; null: huggingface.co."""
+    """Another server with the hub's interface; null: huggingface.co. Not read by this version."""

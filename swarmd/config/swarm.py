@@ -20,19 +20,19 @@ class Swarm(Section):
     rules = (_a_legacy_swarm_has_no_secret,)
 
     name: Name | None = None
-    """What the node calls itself in lists; null: a name made from its peer id."""
+    """The node's name in its status; null: no name."""
 
     id: HexId | None = None
-    """The swarm's id, as `swarmd found` or `swarmd join` wrote it; null: no swarm."""
+    """The swarm's id; null: no swarm."""
 
     dialect: Literal["swarmd", "genrl-0.3", "genrl-0.1"] = "swarmd"
-    """The wire format: swarmd's own, or one that unmodified GenRL nodes speak."""
+    """The wire format: swarmd's own, or one that unmodified GenRL nodes speak. Not read by this version."""
 
     peers: PeerAddresses = ()
-    """Where to find the swarm first: multiaddresses with peer ids."""
+    """Where to find the swarm first: multiaddresses with peer ids. Not read by this version."""
 
     role: Literal["node", "bootnode"] = "node"
-    """A node trains; a bootnode only helps others to find each other."""
+    """A node trains; a bootnode only helps others to find each other. This version refuses to start as one."""
 
     secret_file: FileReference | None = None
-    """File with the secret of a private swarm."""
+    """File with the secret of a private swarm. Not read by this version."""

@@ -80,13 +80,14 @@ class Training(Section):
     """Rounds in which the learning rate rises to its value."""
 
     own_samples: Annotated[int, Interval(ge=0, le=4096)] | None = None
-    """Own groups of completions used in a round; null: all."""
+    """Own groups used in a round; null: all. Not read by this version."""
 
     peer_samples: Auto | Annotated[int, Interval(ge=0, le=4096)] = "auto"
-    """Peers' groups used in a round; auto: as many as own ones."""
+    """Peers' groups used in a round; auto: as many as own ones. Not read by this version."""
 
     clip_low: Annotated[float, Interval(gt=0.0, lt=1.0)] = 0.2
-    """How far below 1 the probability ratio of a token may move in one update."""
+    """How far below 1 the probability ratio of a token may move in one update. On own completions the ratio is 1 but
+    for rounding, as a round makes one step on fresh ones; it is peers' groups that will be bounded."""
 
     clip_high: Annotated[float, Interval(gt=0.0, le=10.0)] = 0.28
     """How far above 1 it may move."""
@@ -107,7 +108,8 @@ class Training(Section):
     """Tokens in one forward pass, prompt and completions together; less takes less memory."""
 
     seed: Annotated[int, Interval(ge=0, le=2**63 - 1)] | None = None
-    """Seed of sampling and rounding; null: drawn once and remembered in the state directory."""
+    """Seed of sampling and rounding; null: drawn once and remembered in the state directory. At the first start of
+    a state directory it also fixes the order of the node's tasks, so two nodes of one swarm must not share it."""
 
     evaluate_every: Auto | Annotated[int, Interval(ge=1, le=1_000_000), Unit("rounds")] = "auto"
     """Rounds between two evaluations on held-out tasks; auto: so that they take a small share of the time."""
@@ -120,7 +122,8 @@ class Training(Section):
     learning rate, stop the node, or only tell."""
 
     checkpoint_every: Annotated[int, Interval(ge=1, le=100_000), Unit("rounds")] = 1
-    """Rounds between two checkpoints; a crash loses at most so many."""
+    """Rounds between two checkpoints; a crash loses at most so many, a power cut also the checkpoints of the last
+    30 seconds, which are not synced yet."""
 
     keep_checkpoints: Annotated[
         int, Interval(ge=2, le=1000), Because("when the last is damaged, the one before is used")
@@ -128,4 +131,4 @@ class Training(Section):
     """Checkpoints kept."""
 
     threads: Auto | Annotated[int, Interval(ge=1, le=1024)] = "auto"
-    """CPU threads of the computation; auto: the processors the node may use."""
+    """CPU threads of the computation; auto: one for a model under 10 million parameters, else torch's choice."""

@@ -50,6 +50,8 @@ class Evaluator:
 
     Both at the training temperature (the score that training raises, and the one that collapse is judged by) and
     greedily. Tasks and noise are the same every time, so that two evaluations differ by the weights alone.
+
+    seconds: how long the last `run` took; unjudged: how many answers of its score the scorer failed to look at.
     """
 
     def __init__(self, environment: Environment, answerer: Answerer, temperature: float) -> None:
@@ -58,11 +60,13 @@ class Evaluator:
         self._temperature = temperature
         self._data: list[Any] | None = None
         self.seconds = 0.0
+        self.unjudged = 0
 
     def run(self, round: int, progress: Callable[[int, int], None] | None = None) -> HeldoutRow:
         """Evaluates the weights as they are after `round`. progress(done, of) counts completions."""
         begun = time.monotonic()
         sampled = self.score(self._temperature, progress)
+        self.unjudged = getattr(self._environment.rewards, "unjudged", 0)
         greedy = self.score(0.0, progress)
         self.seconds = time.monotonic() - begun
         return HeldoutRow(

@@ -13,6 +13,7 @@ from swarmd.game.evaluation import collapsed
 from swarmd.game.history import BASE_ROUND, HeldoutRow, History
 from swarmd.system.events import event
 from swarmd.system.exits import ConfigurationError
+from swarmd.training.weights import WeightsError
 
 # After a collapse the learning rate is halved, but not for ever: below this share nothing would be learned.
 _LOWER = 0.5
@@ -48,7 +49,8 @@ class Keeper:
 
     start_over(): puts the base model back into the learner, for a collapse before anything better was reached.
     model_name: what the checkpoints belong to; on_collapse: rollback, stop or ignore; every: rounds between two
-    checkpoints.
+    checkpoints; yardstick: stands for what held-out scores are measured on and how, since scores of different
+    measurements cannot be compared.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Keeper:
         model_name: str,
         on_collapse: str,
         every: int,
+        yardstick: str = "",
     ) -> None:
         self._store = store
         self._history = history
@@ -68,6 +71,7 @@ class Keeper:
         self._model_name = model_name
         self._on_collapse = on_collapse
         self._every = every
+        self._yardstick = yardstick
         self._last_done: int | None = None
         self.saved: Checkpoint | None = None
         self._failing = False
@@ -92,6 +96,12 @@ class Keeper:
             )
         self._take(checkpoint)
         self._history.truncate_after(checkpoint.round)
+        self._last_done, self.saved = checkpoint.round, checkpoint
+        event("checkpoint_restored", f"going on after round {checkpoint.round}, from {checkpoint.path}",
+              round=checkpoint.round, directory=str(checkpoint.path))
+        if checkpoint.state.get("yardstick", "") != self._yardstick:
+            # The tasks or the way of scoring have changed: what was reached before is no measure for what comes.
+            return checkpoint.round
         heldout = self._history.heldout()
         # The curves may have been damaged and begun anew; then the checkpoint alone knows what was reached.
         known = [Best(heldout.best.round, heldout.best.sampled)] if heldout.best else []
@@ -99,9 +109,6 @@ class Keeper:
             known.append(Best(int(kept_best["round"]), float(kept_best["score"])))
         self.best = max(known, key=lambda best: best.score, default=None)
         self.last_evaluated = heldout.last.round if heldout.last else None
-        self._last_done, self.saved = checkpoint.round, checkpoint
-        event("checkpoint_restored", f"going on after round {checkpoint.round}, from {checkpoint.path}",
-              round=checkpoint.round, directory=str(checkpoint.path))
         return checkpoint.round
 
     def round_done(self, round: int) -> None:
@@ -139,13 +146,28 @@ class Keeper:
                 except CheckpointFailed as error:
                     event("checkpoint_failed", f"the best weights are not kept: {error}", priority=4)
         elif collapsed(row.sampled, self.best.score, row.samples):
-            self._answer_collapse(row, self.best)
+            best = self.best
+            when = f"after round {best.round}" if best.round > BASE_ROUND else "before training"
+            self._answer_collapse(
+                row.round,
+                f"learning collapsed: held-out score {row.sampled:.3f} after round {row.round}, "
+                f"best {best.score:.3f} {when}",
+                {"round": row.round, "score": row.sampled, "best": best.score, "best_round": best.round},
+            )
 
-    def _answer_collapse(self, row: HeldoutRow, best: Best) -> None:
-        told = (f"learning collapsed: held-out score {row.sampled:.3f} after round {row.round}, "
-                f"best {best.score:.3f} "
-                f"{f'after round {best.round}' if best.round > BASE_ROUND else 'before training'}")
-        fields = {"round": row.round, "score": row.sampled, "best": best.score, "best_round": best.round}
+    def weights_broken(self, round: int, error: FloatingPointError) -> None:
+        """The model gives numbers that are not finite: answered as a collapse, for no later round would mend it.
+
+        Raises:
+            CollapseStop: on_collapse is `stop`, or `ignore`, which cannot be done here.
+        """
+        self._last_done = round
+        told = f"learning collapsed in round {round}: {error}"
+        if self._on_collapse != "rollback":
+            raise CollapseStop(f"{told}; training.on_collapse is {self._on_collapse}, and the weights are of no use")
+        self._answer_collapse(round, told, {"round": round})
+
+    def _answer_collapse(self, round: int, told: str, fields: dict[str, Any]) -> None:
         if self._on_collapse == "stop":
             raise CollapseStop(f"{told}; stopped because training.on_collapse is stop")
         if self._on_collapse == "ignore":
@@ -163,7 +185,7 @@ class Keeper:
         self._learner.learning_rate_scale = scale
         event("learning_collapsed", f"{told}; back to {back}, learning rate now {scale:g} of the configured",
               priority=4, scale=scale, **fields)
-        self._save(row.round, sync=True)
+        self._save(round, sync=True)
 
     def _save(self, round: int, sync: bool | None) -> None:
         def write(directory: Path) -> dict[str, Any]:
@@ -172,6 +194,7 @@ class Keeper:
                 "learner": self._learner.save(directory),
                 "learning_rate_scale": self._learner.learning_rate_scale,
                 "best": asdict(self.best) if self.best is not None else None,
+                "yardstick": self._yardstick,
             }
 
         try:
@@ -188,5 +211,12 @@ class Keeper:
             self._failing = False
 
     def _take(self, checkpoint: Checkpoint) -> None:
-        self._learner.restore(checkpoint.path, checkpoint.state["learner"])
+        try:
+            self._learner.restore(checkpoint.path, checkpoint.state["learner"])
+        except (WeightsError, KeyError) as error:
+            raise ConfigurationError(
+                f"{checkpoint.path} does not fit the model {self._model_name} as it is now configured: {error}; undo "
+                "the last change of model.name, model.dtype or memory.plan (or of the model's files), or start anew "
+                "with another --state DIR"
+            ) from None
         self._learner.learning_rate_scale = float(checkpoint.state.get("learning_rate_scale", 1.0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -10,6 +10,7 @@ from dataclasses import replace
 from swarmd.game.history import BASE_ROUND, HeldoutRow, History, RoundRow
 from swarmd.game.keeper import Keeper
 from swarmd.monitor.status import (
+    ENDED,
     CheckpointStatus,
     ChildStatus,
     HeldoutStatus,
@@ -22,7 +23,9 @@ from swarmd.system.events import event
 from swarmd.system.memory import rss_bytes
 
 _MIB = 1024 * 1024
-_SHOWN_SECONDS = 1.0
+# The status file is as old as this at most while something happens, and else, when only time and memory change.
+_SHOWN_SECONDS = 0.5
+_REFRESHED_SECONDS = 5.0
 
 
 class Reporter:
@@ -30,6 +33,9 @@ class Reporter:
 
     before: the status as the daemon knows it at the start (name, model, memory limit and prediction).
     children(): the child processes as they are now.
+
+    A thread writes the status file: rounds come many a second, and a phase may last for hours, so that neither each
+    change nor only the next one would do.
     """
 
     def __init__(
@@ -47,39 +53,35 @@ class Reporter:
         self._children = children
         self._begun = time.monotonic()
         self._peak = 0
-        self._phase = "", self._begun
-        self._lasted: dict[str, float] = {}  # seconds, of each phase the last time
+        self._shown: Status | None = None
+        self._shown_at = 0.0
+        self._showing = threading.Lock()
+        self._ended = threading.Event()
+        threading.Thread(target=self._keep_showing, name="status", daemon=True).start()
 
     def phase(self, phase: str) -> None:
         """Called at the beginning of each phase, and with "" at its end."""
-        now = time.monotonic()
-        if not phase:
-            ended, begun = self._phase
-            self._lasted[ended] = now - begun
-            return
-        self._phase = phase, now
-        # One that may last is shown at once; not each of those that are over in a moment, many times a second.
-        lasts = self._lasted.get(phase, math.inf) > _SHOWN_SECONDS
-        self._write(replace(self._status, phase=phase), force=lasts)
+        if phase:
+            self._status = replace(self._status, phase=phase)
 
     def state(self, state: str) -> None:
         """The node begins, trains, stops, ...: written at once."""
-        self._write(replace(self._status, state=state, phase=""), force=True)
+        self._status = replace(self._status, state=state, phase="")
+        if state in ENDED:
+            self._ended.set()
+        self._show()
 
     def round_played(self, row: RoundRow) -> None:
         self._history.record_round(row)
 
     def round_done(self, row: RoundRow) -> None:
-        self._write(
-            replace(
-                self._status,
-                round=row.round,
-                rounds_done=self._status.rounds_done + 1,
-                reward=RewardStatus(last=row.reward, mean_100=self._history.mean_100()),
-                signal_share=row.signal_share,
-                tokens_per_s=row.tokens_per_s,
-            ),
-            force=False,
+        self._status = replace(
+            self._status,
+            round=row.round,
+            rounds_done=self._status.rounds_done + 1,
+            reward=RewardStatus(last=row.reward, mean_100=self._history.mean_100()),
+            signal_share=row.signal_share,
+            tokens_per_s=row.tokens_per_s,
         )
         seconds = " ".join(f"{phase} {spent:.2f}" for phase, spent in row.seconds.items())
         event(
@@ -100,17 +102,14 @@ class Reporter:
 
     def evaluated(self, row: HeldoutRow) -> None:
         summary = self._history.heldout()
-        self._write(
-            replace(
-                self._status,
-                heldout=HeldoutStatus(
-                    base=summary.base.sampled if summary.base else None,
-                    last=row.sampled,
-                    best=summary.best.sampled if summary.best else None,
-                    round=row.round,
-                ),
+        self._status = replace(
+            self._status,
+            heldout=HeldoutStatus(
+                base=summary.base.sampled if summary.base else None,
+                last=row.sampled,
+                best=summary.best.sampled if summary.best else None,
+                round=row.round,
             ),
-            force=True,
         )
         base = f", base {summary.base.sampled:.3f}" if summary.base and summary.base.round != row.round else ""
         best = f", best {summary.best.sampled:.3f} {_when(summary.best.round)}" if summary.best else ""
@@ -126,21 +125,28 @@ class Reporter:
             samples=row.samples,
         )
 
-    def _write(self, status: Status, *, force: bool) -> None:
-        children = self._children()
-        used = rss_bytes() + sum(_rss_of_child(child.pid) for child in children.values())
-        self._peak = max(self._peak, used)
-        saved = self._keeper.saved
-        self._status = replace(
-            status,
-            uptime_s=round(time.monotonic() - self._begun, 1),
-            memory=MemoryStatus(
-                used=used, limit=status.memory.limit, peak=self._peak, predicted=status.memory.predicted
-            ),
-            checkpoint=CheckpointStatus(saved.round, str(saved.path), saved.saved) if saved else None,
-            children=children,
-        )
-        self._file.write(self._status, force=force)
+    def _keep_showing(self) -> None:
+        while not self._ended.wait(_SHOWN_SECONDS):
+            self._peak = max(self._peak, self._used())
+            if self._status is not self._shown or time.monotonic() - self._shown_at > _REFRESHED_SECONDS:
+                self._show()
+
+    def _show(self) -> None:
+        with self._showing:
+            self._shown, self._shown_at = self._status, time.monotonic()
+            used, memory, saved = self._used(), self._shown.memory, self._keeper.saved
+            self._peak = max(self._peak, used)
+            status = replace(
+                self._shown,
+                uptime_s=round(time.monotonic() - self._begun, 1),
+                memory=MemoryStatus(used, memory.limit, self._peak, memory.predicted),
+                checkpoint=CheckpointStatus(saved.round, str(saved.path), saved.saved) if saved else None,
+                children=self._children(),
+            )
+            self._file.write(status, force=True)
+
+    def _used(self) -> int:
+        return rss_bytes() + sum(_rss_of_child(child.pid) for child in self._children().values())
 
 
 def _when(round: int) -> str:
@@ -149,7 +155,6 @@ def _when(round: int) -> str:
 
 def _shown(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
-
 
 
 def _rss_of_child(pid: int) -> int:

@@ -19,6 +19,7 @@ from swarmd.game.evaluation import Evaluator, Pace
 from swarmd.game.history import BASE_ROUND, HeldoutRow, RoundRow
 from swarmd.game.keeper import Keeper
 from swarmd.game.stages import OwnWorlds, answer_stage, leave_stage, new_state
+from swarmd.monitor.progress import progress
 from swarmd.system.events import event
 from swarmd.system.memory import rss_bytes
 from swarmd.system.phases import Phases
@@ -28,6 +29,8 @@ from swarmd.training.trainer import GRPOTrainer
 
 # So many rounds in a row without anything to learn from are told as a fault.
 _STALLED_ROUNDS = 50
+# An evaluation in which the scorer failed at more than this share of the answers says nothing.
+_FEW_UNJUDGED = 0.02
 
 
 class Audience(Protocol):
@@ -137,7 +140,15 @@ class Game(OwnWorlds, BaseGameManager):
         if begin_round is not None:  # ours; GenRL's own data managers count for themselves
             begin_round(round)
         self.state = new_state(round, self.data_manager.get_round_data(), self._agent, self)
-        self.run_game_round()
+        try:
+            self.run_game_round()
+        except FloatingPointError as error:
+            with self._phases.enter("checkpoint"):
+                self._keeper.weights_broken(round, error)
+            self.rewards.reset()
+            self.last_done = round
+            self.rounds_done += 1
+            return
         row = self._row(round, time.monotonic() - begun)
         # Before the checkpoint: a row too many is removed at the next start, one that is missing stays so.
         self._audience.round_played(row)
@@ -152,8 +163,12 @@ class Game(OwnWorlds, BaseGameManager):
             self._evaluate(round)
 
     def _evaluate(self, round: int) -> None:
-        with self._phases.enter("evaluate"):
-            row = self._evaluator.run(round)
+        with self._phases.enter("evaluate"), progress("evaluating", "task") as show:
+            row = self._evaluator.run(round, show)
+        if self._evaluator.unjudged > _FEW_UNJUDGED * row.samples:
+            # No measure of the weights; the scorer's own line has told why.
+            self._pace.done(round)
+            return
         # Not to be broken off: it may go back to other weights.
         with self._phases.enter("checkpoint"):
             if round > BASE_ROUND:

@@ -14,7 +14,7 @@ from typing import Any
 
 STATUS_FILE = "status.json"
 STATES = ("starting", "training", "degraded", "stopping", "stopped", "failed")
-_ENDED = ("stopped", "failed")
+ENDED = ("stopped", "failed")
 _LARGEST = 4 * 1024 * 1024
 
 _log = logging.getLogger("swarmd")
@@ -161,7 +161,7 @@ def read_status(directory: Path) -> dict[str, Any]:
     process = document.pop("process", None) if isinstance(document, dict) else None
     if not isinstance(process, dict) or document.get("state") not in STATES:
         raise StatusError(f"{path} is not a status file of swarmd")
-    if document["state"] not in _ENDED and not _lives(process):
+    if document["state"] not in ENDED and not _lives(process):
         document["state"] = "stopped"
     return document
 

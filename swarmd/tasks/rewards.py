@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from typing import Any
 
@@ -10,6 +11,12 @@ from genrl.state import GameState
 
 from swarmd.tasks.environment import Scoring
 from swarmd.tasks.scorer import ScoreRequest
+from swarmd.tasks.verdicts import BUDGET, CRASH
+
+# The scorer's fault, not the answer's.
+_NOT_JUDGED = frozenset({CRASH, BUDGET})
+
+_log = logging.getLogger("swarmd")
 
 StageRewards = dict[Any, dict[Any, list[list[float]]]]
 
@@ -17,13 +24,15 @@ StageRewards = dict[Any, dict[Any, list[list[float]]]]
 class ReasoningRewards(RewardManager):
     """`rewards[stage][agent][batch id][node]`: one number in 0..1 for each completion of that node.
 
-    `last_reasons` counts, for the round rewarded last, why completions were not scored ("timeout", ...).
+    `last_reasons` counts, for the round rewarded last, why completions were not scored ("timeout", ...); `unjudged`
+    how many of them were not for a fault of their own. A group with such a one gets equal rewards.
     """
 
     def __init__(self, scorer: Scoring) -> None:
         self._scorer = scorer
         self.rewards: list[StageRewards] = []
         self.last_reasons: Counter[str] = Counter()
+        self.unjudged = 0
 
     def update_rewards(self, game_state: GameState) -> None:
         """Rewards all stages that are done, with a single call of the scorer for the whole round.
@@ -46,8 +55,17 @@ class ReasoningRewards(RewardManager):
                             places.append(rewards[agent][tree][node])
             stages.append(rewards)
         scores = self._scorer.score(requests) if requests else []
+        unjudged: list[list[float]] = []
         for place, score in zip(places, scores, strict=True):
             place.append(score.value)
+            if score.reason in _NOT_JUDGED:
+                unjudged.append(place)
+        for place in unjudged:
+            # Equal rewards teach nothing. A zero among others would teach against an answer that nobody looked at.
+            place[:] = [0.0] * len(place)
+        self.unjudged = len(unjudged)
+        if unjudged:
+            _log.warning("%d of %d completions were not scored: the scorer failed", len(unjudged), len(scores))
         self.rewards = stages
         self.last_reasons = Counter(score.reason for score in scores if score.reason)
 

@@ -30,7 +30,6 @@ def recipe_for(training: Training, model: LoadedModel, plan: MemoryPlan, seed: i
     embedded = model.name == EMBEDDED
     rate = training.learning_rate if training.learning_rate != "auto" else _EMBEDDED_RATE if embedded else _RATE
     threads = training.threads if training.threads != "auto" else int(model.parameters < _SINGLE_THREAD_PARAMETERS)
-    budget = training.micro_batch_tokens if training.micro_batch_tokens != "auto" else plan.token_budget
     return Recipe(
         group_size=training.group_size,
         max_new_tokens=max_new_tokens(training, model.name),
@@ -43,7 +42,7 @@ def recipe_for(training: Training, model: LoadedModel, plan: MemoryPlan, seed: i
         weight_decay=training.weight_decay,
         beta1=training.beta1,
         beta2=training.beta2,
-        token_budget=budget,
+        token_budget=plan.token_budget,
         precision=plan.mode,
         seed=seed,
         threads=threads,

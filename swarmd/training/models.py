@@ -165,10 +165,10 @@ def load_model(name: str, folder: Path, dtype: torch.dtype, device: torch.device
 
 
 def _load_weights(name: str, folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-    model: PreTrainedModel
+    loaded: Any
     try:
         # Left to itself, transformers fills up what is missing with random numbers and a warning.
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded = AutoModelForCausalLM.from_pretrained(
             folder, config=config, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True,
             ignore_mismatched_sizes=True, output_loading_info=True,
         )  # fmt: skip
@@ -176,6 +176,8 @@ def _load_weights(name: str, folder: Path, config: PretrainedConfig, dtype: torc
         raise ModelError(f"model {name}: the weights in {folder} are damaged ({error}); fetch them again") from None
     except (OSError, *CONTRADICTIONS) as error:
         raise ModelError(f"model {name}: transformers cannot load {folder}: {first_line(error)}") from None
+    model: PreTrainedModel = loaded[0]
+    report: dict[str, Any] = loaded[1]
     for weight, found, wanted in sorted(report["mismatched_keys"]):
         raise ModelError(f"model {name}: the weights in {folder} do not belong to its config.json: {weight} has the "
                          f"shape {tuple(found)} and not {tuple(wanted)}; fetch the model again")

@@ -8,12 +8,14 @@ gradient checkpointing, tokenizer padding on the left, no clipping of the gradie
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
 import datasets
 import torch
+import transformers
 from genrl.data.text_data_managers import SimpleTextDataManager
 from genrl.rewards import DefaultRewardManager, RewardFnStore, RoundRewardFnStore
 from genrl.state import GameState
@@ -39,6 +41,9 @@ class PlainPrompts(SimpleTextDataManager):
 def genrl_side(common: Common, scorer: Scorer, arm: Arm, rounds: int) -> Side:
     """GenRL's side for this arm."""
     datasets.disable_progress_bars()
+    # Otherwise each run tells anew that gradient checkpointing has got another name, and switches the cache off.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    transformers.logging.set_verbosity_error()
     recipe = common.recipe
     settings: dict[str, Any] = {}
     if arm.our_rate:

@@ -215,7 +215,7 @@ def test_a_model_that_cannot_be_fetched_says_how_to_go_on(
         [sys.executable, "-m", "swarmd", "model", "pull", "Qwen/Qwen3-0.6B"],
         capture_output=True, text=True, cwd=ROOT, env=environment({"HF_ENDPOINT": "http://127.0.0.1:9"}), check=False,
     )  # fmt: skip
-    assert ended.returncode == 78, ended.stderr
+    assert ended.returncode == 75, ended.stderr  # the network may come back
     assert "run `swarmd model pull Qwen/Qwen3-0.6B` again, which goes on where it stopped" in ended.stderr
     assert "Traceback" not in ended.stderr
 

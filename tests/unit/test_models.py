@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub._tree_cache import TreeCacheEntry, write_tree_cache
 from safetensors.torch import load_file, save_file
 
 from swarmd.system.exits import ConfigurationError
@@ -90,6 +91,12 @@ def weights_of_another_size(folder: Path) -> None:
     save_file({name: w[:1].clone() for name, w in weights.items()}, folder / "model.safetensors", {"format": "pt"})
 
 
+def a_weight_missing(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
 def no_tokenizer(folder: Path) -> None:
     for file in folder.glob("tokenizer*"):
         file.unlink()
@@ -138,7 +145,10 @@ BROKEN: list[tuple[Callable[[Path], None], str]] = [
     (no_weights, r"model m: FOLDER has no weights; it needs \*.safetensors files"),
     (cut_weights, r"model m: the weights in FOLDER are damaged \(.*\); fetch them again"),
     (garbage_weights, r"model m: the weights in FOLDER are damaged \(.*\); fetch them again"),
-    (weights_of_another_size, r"model m: transformers cannot load FOLDER: .*"),
+    (weights_of_another_size, r"model m: the weights in FOLDER do not belong to its config.json: .* has the shape "
+                              r"\(1.*\) and not \(.*\); fetch the model again"),
+    (a_weight_missing, r"model m: 1 weights are missing in FOLDER, model.norm.weight among them; "
+                       r"fetch the model again"),
     (no_tokenizer, r"model m: FOLDER has no tokenizer; it needs tokenizer.json or tokenizer.model or vocab.json"),
     (damaged_tokenizer, r"model m: (FOLDER/tokenizer.json is damaged|its tokenizer cannot be loaded from FOLDER): .*"),
     (no_end_token, r"model m: its tokenizer has no end token, so completions could never end; add eos_token to "
@@ -216,3 +226,21 @@ def test_auto_takes_the_first_that_fits_and_always_the_same() -> None:
 def test_an_empty_cache_holds_no_model(tmp_path: Path) -> None:
     assert cached_folder("Qwen/Qwen3-0.6B", None, tmp_path) is None
     assert downloaded(tmp_path / "nothing") == []
+
+
+def test_a_fetched_model_is_found_though_only_some_of_its_files_were_wanted(good: Path, tmp_path: Path) -> None:
+    """As the hub's client lays it down: it keeps the whole list of files, of which the readme was not fetched."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--owner--name"
+    shutil.copytree(good, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    present = {path.name: path.stat().st_size for path in good.iterdir()}
+    write_tree_cache(
+        str(repository),
+        commit,
+        {name: TreeCacheEntry(size, "0" * 40) for name, size in {**present, "README.md": 10}.items()},
+    )
+    found = cached_folder("owner/name", None, tmp_path)
+    assert found is not None
+    assert load_model("owner/name", found, torch.float32, CPU).parameters > 0
