@@ -143,7 +143,11 @@ def _connect(path: str, readonly: bool = False) -> sqlite3.Connection:
     if path == _MEMORY:
         connection = sqlite3.connect(path, isolation_level=None)
     else:
-        uri = Path(path).absolute().as_uri() + ("?mode=ro" if readonly else "")
+        uri = Path(path).absolute().as_uri()
+        if readonly:
+            # Without a log nobody writes. Opened the ordinary way sqlite would make one all the same, and leave it to
+            # the node as the reader's: an administrator's, which the node could not write.
+            uri += "?mode=ro" if os.path.exists(f"{path}-wal") else "?mode=ro&immutable=1"
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=2.0)
     connection.row_factory = sqlite3.Row
     # A flipped bit in a text must not raise while reading.

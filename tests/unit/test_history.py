@@ -290,3 +290,14 @@ def test_a_full_disk_costs_rows_and_not_the_node(tmp_path: Path) -> None:
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stdout.strip() == "2000"
     assert outcome.stderr.count("the curves get a gap") == 1
+
+
+def test_reading_a_stopped_nodes_curves_leaves_no_file_behind(tmp_path: Path) -> None:
+    history = History(tmp_path / "state.sqlite")
+    history.remember("node_id", "abc")
+    history.close()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    curves = Curves.of(tmp_path / "state.sqlite")
+    assert curves.fact("node_id") == "abc"
+    curves.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == before == ["state.sqlite"]
