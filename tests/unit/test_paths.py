@@ -100,7 +100,10 @@ def test_a_released_lock_can_be_taken_again(tmp_path: Path) -> None:
 
 def test_children_do_not_hold_their_parents_lock(tmp_path: Path) -> None:
     lock = lock_state(tmp_path)
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as child:
+    program = [sys.executable, "-c", "print(flush=True); input()"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False) as child:
+        assert child.stdout is not None
+        child.stdout.readline()  # from here on the child is the program; before, it is still a copy of this process
         lock.release()
         lock_state(tmp_path).release()
         child.communicate(b"\n")
