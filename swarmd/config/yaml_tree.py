@@ -15,6 +15,7 @@ from yaml.events import (
     AliasEvent,
     CollectionStartEvent,
     DocumentStartEvent,
+    Event,
     MappingEndEvent,
     MappingStartEvent,
     NodeEvent,
@@ -85,7 +86,7 @@ class _Builder:
                 if isinstance(event, DocumentStartEvent):
                     documents += 1
                     if documents > 1:
-                        line = event.start_mark.line
+                        line = _line(event)
                         raise _Refused("a second document starts here; a file holds one", line)
                 elif isinstance(event, NodeEvent):
                     self._node(event)
@@ -112,10 +113,10 @@ class _Builder:
             raise _Refused(f"not a text file: character U+{ord(strange[0]):04X} is not allowed", line)
 
     def _place(self, event: NodeEvent) -> Place:
-        return self.start if self.start.line is None else Place(self.start.file, event.start_mark.line + 1)
+        return self.start if self.start.line is None else Place(self.start.file, _line(event) + 1)
 
     def _node(self, event: NodeEvent) -> None:
-        line = event.start_mark.line
+        line = _line(event)
         if getattr(event, "tag", None) is not None:
             raise _Refused("YAML tags such as !!python or !include are not allowed", line)
         parent = self.open[-1] if self.open else None
@@ -130,7 +131,7 @@ class _Builder:
             empty: dict[str, Node] | list[Node] = {} if isinstance(event, MappingStartEvent) else []
             self.open.append(_Open(empty, self._path_here(), self._place(event), event.anchor))
         elif isinstance(event, AliasEvent):
-            target = self.anchors.get(event.anchor)
+            target = self.anchors.get(str(event.anchor))
             if target is None:
                 raise _Refused("an alias (*NAME) without an anchor (&NAME) finished before it", line)
             if len(self.open) + target.height > MAX_DEPTH:
@@ -147,7 +148,7 @@ class _Builder:
 
     def _key(self, parent: _Open, event: NodeEvent) -> None:
         if not isinstance(event, ScalarEvent):
-            raise _Refused("a key must be a plain word", event.start_mark.line)
+            raise _Refused("a key must be a plain word", _line(event))
         parent.key, parent.key_place = event.value, self._place(event)
         first = parent.seen.setdefault(parent.key, parent.key_place)
         if first is not parent.key_place:
@@ -187,3 +188,8 @@ class _Builder:
         elif parent.key is not None and parent.key_place is not None:
             parent.value.setdefault(parent.key, replace(node, place=parent.key_place))
             parent.key = None
+
+
+def _line(event: Event) -> int:
+    """Where an event of the parser begins; lines count from 0. A parser's events, unlike made ones, have a mark."""
+    return event.start_mark.line if event.start_mark is not None else 0
