@@ -182,8 +182,8 @@ def _load_weights(name: str, folder: Path, config: PretrainedConfig, dtype: torc
         raise ModelError(f"model {name}: the weights in {folder} do not belong to its config.json: {weight} has the "
                          f"shape {tuple(found)} and not {tuple(wanted)}; fetch the model again")
     if missing := sorted(report["missing_keys"]):
-        raise ModelError(f"model {name}: {len(missing)} weights are missing in {folder}, {missing[0]} among them; "
-                         "fetch the model again")
+        others = f" and {len(missing) - 1} other weights" if len(missing) > 1 else ""
+        raise ModelError(f"model {name}: {missing[0]}{others} cannot be found in {folder}; fetch the model again")
     return model
 
 

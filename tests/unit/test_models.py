@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from swarmd.system.exits import ConfigurationError
 from swarmd.training.catalog import AUTO, choose
 from swarmd.training.hub import cached_folder, downloaded
 from swarmd.training.models import ModelError, embedded_folder, is_hub_name, load_model, read_config
-from tests.models import save_small_model
+from tests.models import save_small_model, small_model
 
 CPU = torch.device("cpu")
 
@@ -97,6 +98,34 @@ def a_weight_missing(folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
+def other_sizes_in_config(folder: Path) -> None:
+    edit(folder / "config.json", intermediate_size=64)
+
+
+def weights_of_fewer_layers(folder: Path) -> None:
+    edit(folder / "config.json", num_hidden_layers=3, layer_types=["full_attention"] * 3)
+
+
+def no_number(folder: Path) -> None:
+    edit(folder / "config.json", hidden_size="many")
+
+
+def no_heads(folder: Path) -> None:
+    edit(folder / "config.json", num_attention_heads=0, num_key_value_heads=0)
+
+
+def unknown_kind(folder: Path) -> None:
+    edit(folder / "config.json", model_type="evil")
+
+
+def no_decoder(folder: Path) -> None:
+    edit(folder / "config.json", model_type="t5")
+
+
+def quantized(folder: Path) -> None:
+    edit(folder / "config.json", quantization_config={"quant_method": "gptq", "bits": 4})
+
+
 def no_tokenizer(folder: Path) -> None:
     for file in folder.glob("tokenizer*"):
         file.unlink()
@@ -131,6 +160,22 @@ def broken_template(folder: Path) -> None:
     template_text(folder, "{% for %}")
 
 
+def dividing_template(folder: Path) -> None:
+    template_text(folder, "{{ 1 / 0 }}")
+
+
+def escaping_template(folder: Path) -> None:
+    template_text(folder, "{{ ''.__class__.__mro__[1].__subclasses__() }}")
+
+
+def huge_template(folder: Path) -> None:
+    template_text(folder, "{{ 'a' * 10000000 }}")
+
+
+def tokenizer_of_another_model(folder: Path) -> None:
+    small_model(vocabulary=20).save_pretrained(folder)
+
+
 BROKEN: list[tuple[Callable[[Path], None], str]] = [
     (empty, r"model m: FOLDER has no config.json, so it is no model folder"),
     (no_config, r"model m: FOLDER has no config.json, so it is no model folder"),
@@ -147,8 +192,18 @@ BROKEN: list[tuple[Callable[[Path], None], str]] = [
     (garbage_weights, r"model m: the weights in FOLDER are damaged \(.*\); fetch them again"),
     (weights_of_another_size, r"model m: the weights in FOLDER do not belong to its config.json: .* has the shape "
                               r"\(1.*\) and not \(.*\); fetch the model again"),
-    (a_weight_missing, r"model m: 1 weights are missing in FOLDER, model.norm.weight among them; "
-                       r"fetch the model again"),
+    (a_weight_missing, r"model m: model.norm.weight cannot be found in FOLDER; fetch the model again"),
+    (other_sizes_in_config, r"model m: the weights in FOLDER do not belong to its config.json: "
+                            r"model.layers.0.mlp.down_proj.weight has the shape \(32, 128\) and not \(32, 64\); "
+                            r"fetch the model again"),
+    (weights_of_fewer_layers, r"model m: model.layers.2.input_layernorm.weight and \d+ other weights cannot be found "
+                              r"in FOLDER; fetch the model again"),
+    (no_number, r"model m: its config.json contradicts itself: .*'hidden_size'.* expected int, got str .*"),
+    (no_heads, r"model m: .*(config.json contradicts itself|transformers cannot load FOLDER): .*"),
+    (unknown_kind, r"model m: transformers has no model of type 'evil'"),
+    (no_decoder, r"model m: .*T5Config.*"),
+    (quantized, r"model m: its weights are quantized \(quantization_config in FOLDER/config.json\), and such weights "
+                r"cannot be trained; choose the model that it was made from"),
     (no_tokenizer, r"model m: FOLDER has no tokenizer; it needs tokenizer.json or tokenizer.model or vocab.json"),
     (damaged_tokenizer, r"model m: (FOLDER/tokenizer.json is damaged|its tokenizer cannot be loaded from FOLDER): .*"),
     (no_end_token, r"model m: its tokenizer has no end token, so completions could never end; add eos_token to "
@@ -158,6 +213,12 @@ BROKEN: list[tuple[Callable[[Path], None], str]] = [
     (endless_template, r"model m: its chat template runs for more than 5 s on one question; it is broken or hostile"),
     (failing_template, r"model m: its chat template fails on a plain question: no such role"),
     (broken_template, r"model m: its chat template fails on a plain question: .*"),
+    (dividing_template, r"model m: its chat template fails on a plain question: division by zero"),
+    (escaping_template, r"model m: its chat template fails on a plain question: access to attribute '__class__' .*"),
+    (huge_template, r"model m: its chat template makes 10000000 characters of one short question; it is broken or "
+                    r"hostile"),
+    (tokenizer_of_another_model, r"model m: the tokenizer has 100 tokens and the model's embedding only 20; they do "
+                                 r"not belong together"),
 ]  # fmt: skip
 
 
@@ -183,6 +244,26 @@ def test_a_broken_model_folder_is_refused_with_the_reason(
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is not a folder; set model.name to a folder with config.json"):
         read_config(tmp_path / "nowhere", "m")
+
+
+@pytest.mark.parametrize("wanted", ["flash_attention_2", "someone/kernel"])
+def test_how_attention_is_computed_is_not_for_the_model_to_say(good: Path, tmp_path: Path, wanted: str) -> None:
+    folder = shutil.copytree(good, tmp_path / "m")
+    edit(folder / "config.json", attn_implementation=wanted)
+    assert load_model("m", folder, torch.float32, CPU).model.config._attn_implementation == "sdpa"
+    edit(folder / "config.json", text_config={"attn_implementation": wanted, "hidden_size": 32})
+    assert read_config(folder, "m")["text_config"] == {"hidden_size": 32}
+
+
+def test_a_timer_that_was_running_goes_on_after_a_model_was_loaded(good: Path) -> None:
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 3600.0)
+    try:
+        load_model("m", good, torch.float32, CPU)
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 3000.0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_folder_loads_as_any_model(good: Path) -> None:

@@ -1,0 +1,131 @@
+"""The status file follows the game: every phase that lasts is seen, and the last word is the end."""
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarmd.game.checkpoint import CheckpointStore
+from swarmd.game.history import BASE_ROUND, HeldoutRow, History, RoundRow
+from swarmd.game.keeper import Keeper
+from swarmd.game.report import Reporter
+from swarmd.monitor.status import STATUS_FILE, ChildStatus, MemoryStatus, ModelStatus, Status, StatusFile, read_status
+
+BEFORE = Status("starting", name="n", model=ModelStatus("embedded", 1_000_000, "fp32"), memory=MemoryStatus(limit=7))
+ROUND = RoundRow(3, 1e9, 0.25, 0.5, 0.1, 1.0, 64, 320.0, {"generate": 0.1, "train": 0.1}, 1 << 28)
+AGES = 30.0
+
+
+class Untrained:
+    """A learner that nobody asks to learn, save or restore here."""
+
+    learning_rate_scale = 1.0
+
+    def save(self, directory: Path) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def restore(self, directory: Path, counters: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
+class Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    logger, handler = logging.getLogger("swarmd"), Lines()
+    before = logger.handlers[:], logger.level
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    yield handler.lines
+    logger.handlers[:] = before[0]
+    logger.setLevel(before[1])
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    history = History(tmp_path / "state.sqlite")
+    yield history
+    history.close()
+
+
+@pytest.fixture
+def reporter(tmp_path: Path, history: History) -> Iterator[Reporter]:
+    store = CheckpointStore(tmp_path / "checkpoints", 2)
+    keeper = Keeper(store, history, Untrained(), lambda: None, "embedded", "rollback", 1)
+    children = {"scorer": ChildStatus(1, 2)}
+    reporter = Reporter(BEFORE, StatusFile(tmp_path / STATUS_FILE), history, keeper, lambda: children)
+    reporter.state("training")
+    yield reporter
+    reporter.state("stopped")
+
+
+def shows(directory: Path, key: str, value: object) -> bool:
+    end = time.monotonic() + AGES
+    while (found := read_status(directory)[key]) != value and time.monotonic() < end:
+        time.sleep(0.01)
+    return bool(found == value)
+
+
+def test_a_phase_that_lasts_is_seen_though_much_was_written_just_before(tmp_path: Path, reporter: Reporter) -> None:
+    for phase in ("coordinate", "", "generate", "", "checkpoint", "", "coordinate"):
+        reporter.phase(phase)
+    assert shows(tmp_path, "phase", "coordinate")
+    reporter.phase("")
+    reporter.phase("generate")
+    assert shows(tmp_path, "phase", "generate")
+
+
+def test_the_end_is_written_at_once_and_is_the_last_word(tmp_path: Path, reporter: Reporter) -> None:
+    reporter.phase("train")
+    reporter.state("stopped")
+    assert (read_status(tmp_path)["state"], read_status(tmp_path)["phase"]) == ("stopped", "")
+    time.sleep(1.0)  # the writing thread would have come by twice
+    assert read_status(tmp_path)["state"] == "stopped"
+
+
+def test_a_round_is_in_the_curves_before_its_checkpoint_and_told_after_it(
+    tmp_path: Path, reporter: Reporter, history: History, lines: list[str]
+) -> None:
+    reporter.round_played(ROUND)
+    last = history.last()
+    assert last is not None and last.round == 3
+    assert lines == []
+    reporter.round_done(ROUND)
+    assert lines == [
+        "round 3: reward 0.250, signal 50%, loss +0.1000, 64 tokens at 320/s, 256 MiB; "
+        "seconds: generate 0.10 train 0.10"
+    ]
+    assert shows(tmp_path, "round", 3)
+    found = read_status(tmp_path)
+    assert found["reward"] == {"last": 0.25, "mean_100": 0.25}
+    assert found["children"] == {"scorer": {"pid": 1, "restarts": 2}}
+    assert found["memory"]["limit"] == 7
+    assert found["memory"]["peak"] >= found["memory"]["used"] > 0
+
+
+def test_a_held_out_score_is_told_beside_the_base_and_the_best(
+    tmp_path: Path, reporter: Reporter, history: History, lines: list[str]
+) -> None:
+    base = HeldoutRow(BASE_ROUND, 1e9, 0.3, 0.35, 50, {"gcd": 0.3})
+    history.record_heldout(base)
+    reporter.evaluated(base)
+    later = HeldoutRow(8, 1e9, 0.4, None, 50, {"gcd": 0.4})
+    history.record_heldout(later)
+    reporter.evaluated(later)
+    assert lines == [
+        "held-out score before training: 0.300 sampled, 0.350 greedy over 50 tasks, best 0.300 before training "
+        "(gcd 0.30)",
+        "held-out score after round 8: 0.400 sampled, - greedy over 50 tasks, base 0.300, best 0.400 after round 8 "
+        "(gcd 0.40)",
+    ]
+    assert shows(tmp_path, "heldout", {"base": 0.3, "last": 0.4, "best": 0.4, "round": 8})
