@@ -22,10 +22,11 @@ How to read it:
   on top of the loaded model, which is what the trainer uses.
 - held-out score: mean reward over tasks that training never sees, before and after, mean over the seeds. All weights
   are scored by one function, that of `swarmd eval`: sampled at the training temperature, and greedily. ± is the
-  standard error over the tasks; a gain below two of them is chance, and a ratio of such gains says nothing.
+  standard error over the tasks; a gain below two of them may be chance.
 - steps, weights moved: a trainer that did nothing would show here. GenRL drops exceptions of its trainer; here they
   end the run and are shown, and the exit code is 1.
-- swarmd against: GenRL's seconds and bytes over swarmd's; swarmd's gain over GenRL's, "-" where GenRL's is none.
+- swarmd against: GenRL's seconds and bytes over swarmd's; swarmd's gain over GenRL's, "-" where GenRL's is none, with
+  a question mark where one of the two may be chance.
 
 Nothing is asserted about figures.
 """

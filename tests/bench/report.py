@@ -54,13 +54,14 @@ def learning(arms: Sequence[ArmSummary]) -> Iterator[str]:
 
 def comparison(ratios: Sequence[Ratios]) -> Iterator[str]:
     """swarmd against each of the others."""
-    yield f"{'swarmd against':29}{'times as fast':>14}{'generate':>10}{'train':>8}{'CPU':>8}{'its memory':>12}" + (
-        f"{'its gain':>12}{'greedy':>10}"
+    yield f"{'swarmd against':29}{'times as fast':>14}{'generate':>10}{'train':>8}{'CPU':>8}{'less memory':>13}" + (
+        f"{'more gain':>11}{'greedy':>10}"
     )
     for one in ratios:
         yield (
             f"{one.against:29}{one.round:14.1f}{one.generate:10.1f}{one.train:8.1f}{one.cpu:8.1f}"
-            f"{_times(one.memory):>12}{_times(one.sampled_gain):>12}{_times(one.greedy_gain):>10}"
+            f"{_times(one.memory):>13}"
+            f"{_times(one.sampled_gain, one.sampled_sure):>11}{_times(one.greedy_gain, one.greedy_sure):>10}"
         )
 
 
@@ -75,5 +76,5 @@ def _gain(gain: Gain, width: int) -> str:
     return f"{f'{gain.before:.3f} {gain.after:.3f}':>{width}}{f'{gain.gain:+.3f} ± {gain.error:.3f}':>18}"
 
 
-def _times(ratio: float | None) -> str:
-    return "-" if ratio is None else f"{ratio:.1f}"
+def _times(ratio: float | None, sure: bool = True) -> str:
+    return "-" if ratio is None else f"{ratio:.1f}{'' if sure else '?'}"

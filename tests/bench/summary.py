@@ -32,6 +32,11 @@ class Gain:
     def gain(self) -> float:
         return self.after - self.before
 
+    @property
+    def sure(self) -> bool:
+        """Whether it is more than chance: at least two standard errors from nothing."""
+        return abs(self.gain) >= 2 * self.error
+
 
 @dataclass(frozen=True)
 class ArmSummary:
@@ -66,7 +71,8 @@ class ArmSummary:
 class Ratios:
     """swarmd against another arm: how many times its seconds and bytes, and swarmd's gain in its gains.
 
-    None where there is nothing to divide by: no gain, no memory above the model.
+    None where there is nothing to divide by: no gain, no memory above the model. A ratio of gains is sure when
+    both are.
     """
 
     against: str
@@ -77,6 +83,8 @@ class Ratios:
     memory: float | None
     sampled_gain: float | None
     greedy_gain: float | None
+    sampled_sure: bool
+    greedy_sure: bool
 
 
 def summarise(arm: Arm, judged: Sequence[Judged], before: Heldout) -> ArmSummary | None:
@@ -122,6 +130,8 @@ def ratios(ours: ArmSummary, theirs: ArmSummary) -> Ratios:
         memory=_ratio(theirs.added_bytes, ours.added_bytes),
         sampled_gain=_ratio(ours.sampled.gain, theirs.sampled.gain),
         greedy_gain=_ratio(ours.greedy.gain, theirs.greedy.gain),
+        sampled_sure=ours.sampled.sure and theirs.sampled.sure,
+        greedy_sure=ours.greedy.sure and theirs.greedy.sure,
     )
 
 
