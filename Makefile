@@ -26,7 +26,7 @@ $(READY): requirements/build.lock requirements/$(FLAVOUR).lock setup.cfg pyproje
 .venv/ready-dev: $(READY) requirements/dev.lock
 	@packaging/setup-venv dev
 
-.PHONY: help run test test-unit bench lint embedded-model lock clean
+.PHONY: help run test test-unit test-vm system-needs bench lint embedded-model lock deb deb-lint clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -35,8 +35,21 @@ help: ## this list
 run: $(READY) ## train; state is kept in .run, so that the next run goes on (ROUNDS=30 CONFIG=FILE)
 	@$(VENV_PYTHON) -m swarmd run --state .run --config $(CONFIG) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-test: .venv/ready-dev ## unit and integration tests; those that need root skip where there is none
+# Only root can make a Debian root directory and boot it: for others these tests skip, and say so. The package comes
+# first, because the wheels fetched for it are the ones that .venv is made of.
+SYSTEM_NEEDS := $(if $(filter 0,$(shell id -u)),system-needs)
+
+test: $(SYSTEM_NEEDS) .venv/ready-dev ## all tests but test-vm; as root also those of the .deb under systemd, others skip them
 	@$(VENV_PYTHON) -m pytest $(ARGS)
+
+test-vm: system-needs .venv/ready-dev ## the .deb in a virtual machine with cgroup v2 (qemu without KVM; as root)
+	@packaging/need-debian qemu-system-x86 qemu-utils
+	@$(VENV_PYTHON) -m pytest tests/system/vm $(ARGS)
+
+# The package, and what tests/system calls: roots are made (mmdebstrap), booted (systemd-nspawn), or written to a disk.
+system-needs:
+	@packaging/need-debian mmdebstrap systemd-container e2fsprogs util-linux man-db
+	@packaging/build-deb
 
 test-unit: .venv/ready-dev ## the fast tests only
 	@$(VENV_PYTHON) -m pytest tests/unit $(ARGS)
@@ -54,6 +67,13 @@ embedded-model: $(READY) ## make the model that comes with swarmd anew (ARGS='--
 lock: ## write requirements/*.lock anew from the *.in files (ARGS=--upgrade for newer versions)
 	@requirements/update $(ARGS)
 
-clean: ## remove .venv and caches; .run, which holds the training, stays
+deb: ## dist/swarmd.deb (FLAVOUR=cuda: dist/swarmd-cuda.deb; RELEASE=1: smaller, takes minutes)
+	@packaging/build-deb --flavour $(FLAVOUR) $(if $(RELEASE),--release)
+
+deb-lint: deb ## lintian on the package: errors and warnings fail (some minutes)
+	@packaging/lint-deb dist/$(if $(filter cuda,$(FLAVOUR)),swarmd-cuda,swarmd).deb
+
+clean: ## remove .venv and caches; .run, which holds the training, stays but for what was fetched and built there
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf .run/cache/wheels .run/cache/build-tools .run/cache/bundle .run/cache/system
 	find . -path ./.run -prune -o -name __pycache__ -type d -print | xargs -r rm -rf

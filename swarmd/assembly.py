@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import secrets
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from typing import Any
 import torch
 
 from swarmd.config import Config
-from swarmd.system.exits import EXIT_CONFIG, ConfigurationError, RestartableError
+from swarmd.system.exits import ConfigurationError
 from swarmd.system.memory import MemoryLimit, memory_limit
 from swarmd.system.paths import cache_directory
 from swarmd.tasks.environment import Environment, EnvironmentContext, Scoring, load_environment
@@ -36,6 +34,7 @@ from swarmd.training.models import (
     load_model,
     read_config,
 )
+from swarmd.training.recipe import PRECISIONS
 from swarmd.training.trainer import GRPOTrainer
 
 SOLO_SWARM = "solo"
@@ -108,7 +107,7 @@ def choose_model(config: Config, remembered: str | None) -> Chosen:
     else:
         folder = Path(name)
     shape = _shape(read_config(folder, name), name)
-    plan = choose_plan(shape, _round_shape(config, name), limit.bytes, _requested(config))
+    plan = choose_plan(shape, _round_shape(config, name, _short_prompts(shape)), limit.bytes, _requested(config))
     if config.training.micro_batch_tokens != "auto":
         plan = replace(plan, token_budget=config.training.micro_batch_tokens)
     return Chosen(name, folder, shape, plan, limit, device)
@@ -119,32 +118,13 @@ def hub_cache() -> Path:
     return cache_directory() / "huggingface"
 
 
-def fetch(name: str, config_path: Path | None) -> None:
-    """Fetches a hub model in a process of its own, which shows its progress.
-
-    Raises:
-        ModelError: a person has to mend it; the reason stands above it on stderr.
-        RestartableError: the network or the hub was at fault.
-    """
-    command = [sys.executable, "-m", "swarmd", "model", "pull", name]
-    if config_path is not None:
-        command += ["--config", str(config_path)]
-    # A session of its own: Ctrl-C is this process's to answer, and the fetched part stays for the next attempt.
-    code = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, check=False
-    ).returncode
-    if code == EXIT_CONFIG:
-        raise ModelError(f"model {name}: it is not in the cache and could not be fetched, see above")
-    if code != 0:
-        raise RestartableError(f"model {name}: it is not in the cache and could not be fetched now, see above")
-
-
 def make_trainer(config: Config, chosen: Chosen, seed: int) -> GRPOTrainer:
     """Loads the model and sets up its training."""
     loaded = load_base(chosen)
     assert chosen.plan is not None  # as load_base has made sure
     recipe = recipe_for(config.training, loaded, chosen.plan, seed)
-    return GRPOTrainer(loaded, recipe, chosen.plan.rows_at_once)
+    leanest = PRECISIONS[-1] if _requested(config) == "auto" else chosen.plan.mode
+    return GRPOTrainer(loaded, recipe, chosen.plan.rows_at_once, leanest)
 
 
 def load_base(chosen: Chosen) -> LoadedModel:
@@ -205,11 +185,17 @@ def _requested(config: Config) -> Any:
     return {"auto": "auto", "float32": "fp32", "bfloat16": "bf16-sr"}[config.model.dtype]
 
 
-def _round_shape(config: Config, name: str) -> RoundShape:
+def _short_prompts(shape: ModelShape) -> bool:
+    """Whether this is the embedded model, perhaps trained, exported and come back under another name: its tokens are
+    words of the tasks."""
+    return shape == _shape(read_config(embedded_folder(), EMBEDDED), EMBEDDED)
+
+
+def _round_shape(config: Config, name: str, short_prompts: bool) -> RoundShape:
     return RoundShape(
         prompts=config.training.tasks_per_round,
         group_size=config.training.group_size,
-        prompt_tokens=_EMBEDDED_PROMPT_TOKENS if name == EMBEDDED else _PROMPT_TOKENS,
+        prompt_tokens=_EMBEDDED_PROMPT_TOKENS if short_prompts else _PROMPT_TOKENS,
         max_new_tokens=max_new_tokens(config.training, name),
     )
 
@@ -226,7 +212,8 @@ def _shape(raw: dict[str, Any], name: str) -> ModelShape:
 
 def _fits(config: Config, raw: dict[str, Any], limit: MemoryLimit) -> bool:
     try:
-        choose_plan(_shape(raw, "auto"), _round_shape(config, "auto"), limit.bytes, _requested(config))
+        shape = _round_shape(config, "auto", short_prompts=False)
+        choose_plan(_shape(raw, "auto"), shape, limit.bytes, _requested(config))
     except DoesNotFit:
         return False
     return True

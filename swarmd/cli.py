@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
+import logging
 import os
 import sys
-import traceback
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from swarmd import __version__
+from swarmd.arguments import parser
+from swarmd.system.events import crashed, refused
 from swarmd.system.exits import EXIT_CONFIG, EXIT_OK, EXIT_RESTART, ConfigurationError, RestartableError
+from swarmd.system.installation import become_owner, installation, status_directory
+from swarmd.system.redaction import conceal, redact
 from swarmd.system.startup import prepare_process
+from swarmd.system.streams import report_uncaught
 
 if TYPE_CHECKING:
     from swarmd.config import Config
@@ -31,6 +35,8 @@ def program(arguments: Sequence[str] | None = None) -> NoReturn:
     """The console script: runs `main` and ends at once. Once torch is imported, the interpreter takes two seconds of
     computing to tidy up, which a node that was asked to stop does not have."""
     code = main(arguments)
+    for handler in logging.getLogger("swarmd").handlers:
+        handler.flush()
     if sys.stderr is not None:
         with contextlib.suppress(OSError):  # nobody reads it any more
             sys.stderr.flush()
@@ -41,17 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 1 (the answer is no), 2 (usage), 75 or 78."""
     options = _parser().parse_args(arguments)
     prepare_process(pulling=options.command == "model" and options.action == "pull")
+    report_uncaught()
     try:
+        _name_the_instance(options)
         code = int(options.call(options))
         if sys.stdout is not None:
             sys.stdout.flush()  # here, where a reader that has gone is no error, and not at the interpreter's exit
         return code
     except ConfigurationError as error:
-        print(f"swarmd: {error}", file=sys.stderr)
-        return EXIT_CONFIG
+        return _refuse(options, error, EXIT_CONFIG)
     except RestartableError as error:
-        print(f"swarmd: {error}", file=sys.stderr)
-        return EXIT_RESTART
+        return _refuse(options, error, EXIT_RESTART)
     except BrokenPipeError:
         # The reader (`head`, a pager) has seen enough; the interpreter must not stumble over it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -60,71 +66,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _refuse(options: argparse.Namespace, error: Exception, code: int) -> int:
+    """Tells why, where it belongs: a service's refusal into the journal with its kind, else a line for people."""
+    if options.command == "run":
+        refused(str(error), code)
+    else:
+        print(f"swarmd: {redact(str(error))}", file=sys.stderr)
+    return code
+
+
+def _name_the_instance(options: argparse.Namespace) -> None:
+    """--instance stands for the places that its unit names, where they are not given one by one."""
+    if options.instance is None:
+        return
+    named = installation(options.instance)
+    options.config = options.config or named.config
+    if options.state is not None or "STATE_DIRECTORY" in os.environ:
+        return
+    if named.state.is_dir():
+        options.state = named.state if options.command != "status" else None
+    elif options.command in ("run", "eval", "model"):
+        raise ConfigurationError(
+            f"--instance {options.instance}: {named.state} is not there, or not readable for this user; as root, "
+            f"start it once with `systemctl start {named.unit}`"
+        )
+
+
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--config", type=Path, metavar="PATH",
-                        help="the configuration (default: /etc/swarmd/config.yaml, and where there is none, "
-                             "the built-in defaults)")
-    common.add_argument("--state", type=Path, metavar="DIR",
-                        help="where checkpoints and curves are kept (default: $STATE_DIRECTORY, else "
-                             "~/.local/state/swarmd)")
-    reporting = argparse.ArgumentParser(add_help=False, parents=[common])
-    reporting.add_argument("--json", action="store_true", help="print JSON, for programs")
-
-    parser = argparse.ArgumentParser(
-        prog="swarmd", description="Train a language model by reinforcement learning, alone or together with others.",
-        epilog="Exit codes: 0 done or asked to stop; 1 the answer is no; 2 wrong usage; 75 a fault that a restart may "
-               "mend; 78 a fault in the configuration.",
-    )
-    parser.add_argument("--version", action="version", version=f"swarmd {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def command(name: str, call: Callable[[argparse.Namespace], int], help: str,
-                parent: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=help, description=help, parents=[parent])
-        made.set_defaults(call=call)
-        return made
-
-    run = command("run", _run, "Run the node in the foreground until it is stopped.", common)
-    run.add_argument("--rounds", type=_at_least(1), metavar="N", help="end with exit code 0 after N rounds")
-    command("check", _check, "Validate the configuration and print the plan: model, memory, tasks.", reporting)
-    command("status", _status, "Tell what the node does now, or did last.", reporting)
-    evaluation = command("eval", _eval, "Score the last checkpoint and the base model on held-out tasks.", reporting)
-    evaluation.add_argument("--samples", type=_at_least(1), metavar="N",
-                            help="held-out tasks (default: training.evaluate_samples)")
-    evaluation.add_argument("--seed", type=_at_least(0), default=0, metavar="N",
-                            help="which held-out tasks; 0 (default) are those that the node itself evaluates on")
-
-    model = commands.add_parser("model", help="Fetch, list and export models.",
-                                description="Fetch, list and export models.")
-    actions = model.add_subparsers(dest="action", required=True, metavar="ACTION")
-    pull = actions.add_parser("pull", parents=[common], help="Fetch a model of the Hugging Face hub into the cache.")
-    pull.add_argument("name", metavar="OWNER/NAME")
-    pull.add_argument("--revision", help="commit, tag or branch (default: model.revision, else the newest)")
-    pull.set_defaults(call=_model_pull)
-    listing = actions.add_parser("list", parents=[reporting], help="List the embedded model and those in the cache.")
-    listing.set_defaults(call=_model_list)
-    export = actions.add_parser("export", parents=[common],
-                                help="Write the trained model as a folder that transformers loads.")
-    export.add_argument("directory", type=Path, metavar="DIR", help="a new or empty folder")
-    export.set_defaults(call=_model_export)
-
-    command("import-env", _import_env,
-            "Take over the environment variables of rl-swarm (MODEL_NAME, IDENTITY_PATH, ...) as a drop-in.", common)
-    return parser
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def integer(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if number < least:
-            raise argparse.ArgumentTypeError(f"{number} is less than {least}")
-        return number
-
-    return integer
+    return parser(
+        {
+            "run": _run, "check": _check, "status": _status, "restarts": _restarts, "eval": _eval,
+            "model pull": _model_pull, "model list": _model_list, "model export": _model_export,
+            "import-env": _import_env,
+        }
+    )  # fmt: skip
 
 
 def _config(options: argparse.Namespace) -> Config:
@@ -137,20 +112,27 @@ def _config(options: argparse.Namespace) -> Config:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from swarmd.system.notify import notifier
     from swarmd.system.stopping import leave_at_once_when_asked
 
     leave_at_once_when_asked()
-    config = _config(options)
+    try:
+        config = _config(options)
+    except ConfigurationError as error:
+        notifier().failed(str(error), errno.EINVAL)
+        raise
     from swarmd.daemon import run
+    from swarmd.system.paths import state_directory
 
+    become_owner(state_directory(options.state))
     try:
         return run(config, options.state, options.rounds, options.config)
     except (ConfigurationError, RestartableError):
         raise
-    except Exception:
+    except Exception as error:
         # A fault of this program, a library or the machine: the trace for people, and for the service manager the
         # code that says that a restart is worth trying.
-        traceback.print_exc()
+        crashed(error)
         return EXIT_RESTART
 
 
@@ -168,6 +150,15 @@ def _check(options: argparse.Namespace) -> int:
         ]
         _print_json({"ok": False, "errors": problems, "plan": None})
         return EXIT_CONFIG
+    if options.no_plan:
+        from swarmd.unbuilt import refuse_what_is_not_built
+
+        refuse_what_is_not_built(config)
+        if options.json:
+            _print_json({"ok": True, "errors": [], "plan": None})
+        else:
+            print("the configuration is good")
+        return EXIT_OK
     from swarmd.plan import make_plan, plan_lines
 
     try:
@@ -188,10 +179,15 @@ def _check(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from swarmd.monitor.lines import status_lines
     from swarmd.monitor.status import StatusError, read_status
-    from swarmd.system.paths import runtime_directory, state_directory
+    from swarmd.system.paths import default_state_directory, runtime_directory
 
+    directory = options.state
+    if directory is None:
+        own = default_state_directory()
+        directory = runtime_directory(own) if "RUNTIME_DIRECTORY" in os.environ else status_directory(
+            options.instance, own)
     try:
-        status = read_status(options.state or runtime_directory(state_directory(None)))
+        status = read_status(directory)
     except StatusError as error:
         print(f"swarmd: {error}", file=sys.stderr)
         return _FAILED
@@ -202,10 +198,35 @@ def _status(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _restarts(options: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from swarmd.restarts import HistoryUnreadable, moment, restart_json, restart_lines, restarts
+
+    named = installation(options.instance)
+    try:
+        since = moment(options.since, datetime.now(UTC)) if options.since else None
+    except ValueError as error:
+        print(f"swarmd: --since {options.since!r}: {error}", file=sys.stderr)
+        return _USAGE
+    try:
+        told = restarts(named.unit, options.state or named.state, since)
+    except HistoryUnreadable as error:
+        print(f"swarmd: {error}", file=sys.stderr)
+        return _FAILED
+    if options.json:
+        _print_json(restart_json(told))
+    else:
+        print("\n".join(restart_lines(told)))
+    return EXIT_OK
+
+
 def _eval(options: argparse.Namespace) -> int:
     config = _config(options)
     from swarmd.heldout import evaluate, table
+    from swarmd.system.paths import state_directory
 
+    become_owner(state_directory(options.state))
     result = evaluate(config, options.state, options.samples, options.seed)
     if options.json:
         _print_json(result)
@@ -223,6 +244,7 @@ def _model_pull(options: argparse.Namespace) -> int:
     if not is_hub_name(options.name):
         raise ConfigurationError(f"{options.name} is not a model of the hub; write OWNER/NAME")
     token = _read_secret(config.hub.token_file) if config.hub.token_file else None
+    become_owner(cache_directory())
     folder = pull(options.name, options.revision or config.model.revision, cache_directory() / "huggingface", token)
     print(folder)
     return EXIT_OK
@@ -233,11 +255,13 @@ def _read_secret(reference: str) -> str:
 
     try:
         path = secret_path(reference, os.environ)
-        return path.read_text(encoding="ascii").strip()
+        secret = path.read_text(encoding="ascii").strip()
     except ConfigErrors as errors:
         raise ConfigurationError(f"hub.token_file: {errors}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"hub.token_file: {path} cannot be read: {error}") from None
+    conceal(secret)
+    return secret
 
 
 def _model_list(options: argparse.Namespace) -> int:

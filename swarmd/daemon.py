@@ -2,46 +2,51 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from swarmd import __version__
-from swarmd.assembly import (
-    Chosen,
-    choose_model,
-    fetch,
-    hub_cache,
-    load_base,
-    make_trainer,
-    new_node_id,
-    new_seed,
-    open_environment,
-    yardstick_of,
-)
+from swarmd.assembly import Chosen, load_base, make_trainer, open_environment, yardstick_of
+from swarmd.choosing import choose, remembered_identity
 from swarmd.config import Config
 from swarmd.coordination.clock import ClockCoordinator
 from swarmd.coordination.coordinator import Coordinator
 from swarmd.coordination.solo import SoloCoordinator
-from swarmd.game.checkpoint import CheckpointStore
+from swarmd.game.checkpoint import CHECKPOINTS, CheckpointStore
 from swarmd.game.evaluation import Evaluator, Pace
-from swarmd.game.history import History
+from swarmd.game.history import HISTORY_FILE, History
 from swarmd.game.keeper import Keeper
 from swarmd.game.report import Reporter
 from swarmd.game.round import Game
 from swarmd.monitor.status import STATUS_FILE, ChildStatus, MemoryStatus, ModelStatus, Status, StatusFile
 from swarmd.network.alone import Alone
-from swarmd.system.events import adopt_libraries, configure_logging, event
+from swarmd.reload import LiveParts, Reload
+from swarmd.system.events import adopt_libraries, configure_logging, event, set_context
 from swarmd.system.exits import EXIT_OK, ConfigurationError
+from swarmd.system.journal import stderr_is_journal
+from swarmd.system.ledger import OOM_KILL, PreviousEnd, backoff_seconds, described, note_end, note_start, this_boot
+from swarmd.system.ledger_file import End
+from swarmd.system.notify import notifier
 from swarmd.system.paths import lock_state, runtime_directory, state_directory
 from swarmd.system.phases import Phases
+from swarmd.system.pressure import MemoryGuard, UnitMemory
+from swarmd.system.reloading import ReloadRequest
 from swarmd.system.startup import assert_recursion_limit
-from swarmd.system.stopping import RoundAbandoned, StopRequest
+from swarmd.system.stopping import FINISH_SECONDS, RoundAbandoned, StopRequest
+from swarmd.system.streams import adopt_streams
+from swarmd.system.watchdog import Watchdog
 from swarmd.tasks.scorer import Scorer
-from swarmd.training.models import ModelError
+from swarmd.training.ladder import MemorySteps
 from swarmd.training.trainer import GRPOTrainer
+from swarmd.unbuilt import refuse_what_is_not_built
 
-HISTORY_FILE = "state.sqlite"
-CHECKPOINTS = "checkpoints"
+MEMORY_STEPS = "memory_steps"  # the name under which the history keeps them
+# So often a waiting start says how long it still waits.
+_WAIT_TOLD_SECONDS = 2.0
 # Breaking these off leaves no trace; a checkpoint or a report is let finish.
 _INTERRUPTIBLE = frozenset({"coordinate", "generate", "share", "admit", "train", "evaluate"})
 
@@ -53,46 +58,68 @@ def run(config: Config, state_flag: Path | None, rounds: int | None, config_path
         ConfigurationError: what a person has to mend.
         Anything else is a fault of this program, a library or the machine, after which a restart is worth trying.
     """
-    refuse_what_is_not_built(config)
-    configure_logging(config.log.level)
-    state = state_directory(state_flag)
-    with lock_state(state):
-        event("started", f"swarmd {__version__} starts; state in {state}", priority=5, version=__version__)
-        return _Node(config, state, config_path).run(rounds)
-
-
-def refuse_what_is_not_built(config: Config) -> None:
-    """Raises ConfigurationError for settings that this version understands but cannot carry out yet."""
-    if config.coordinator.kind in ("wallet", "modal"):
-        raise ConfigurationError(
-            f"coordinator.kind is {config.coordinator.kind}, but this version cannot report to a chain yet; "
-            "use coordinator.kind: solo or clock"
-        )
-    if config.swarm.role == "bootnode":
-        raise ConfigurationError("swarm.role is bootnode, but this version has no network yet; use swarm.role: node")
+    service = notifier()
+    try:
+        refuse_what_is_not_built(config)
+        configure_logging(config.log.level)
+        if stderr_is_journal():
+            adopt_streams()
+        state = state_directory(state_flag)
+        with lock_state(state):
+            boot, invocation = this_boot(), os.environ.get("INVOCATION_ID")
+            previous = note_start(state, __version__, boot, invocation)
+            event("started", f"swarmd {__version__} starts; {described(previous)}; state in {state}", priority=5,
+                  version=__version__, previous_cause=previous.cause)
+            node = _Node(config, state, config_path, previous)
+            code = node.run(rounds)
+            note_end(state, End("clean", round=node.round, invocation=invocation), __version__, boot)
+            return code
+    except ConfigurationError as error:
+        service.failed(str(error), errno.EINVAL)
+        raise
+    except Exception as error:
+        service.status(f"failed: {error}")
+        raise
 
 
 class _Node:
     """One run of the node, from the locked state directory to its end."""
 
-    def __init__(self, config: Config, state: Path, config_path: Path | None) -> None:
+    def __init__(self, config: Config, state: Path, config_path: Path | None, previous: PreviousEnd) -> None:
+        """previous: how the last run ended."""
         self._config = config
+        self._previous = previous
         self._state = state
         self._config_path = config_path
+        self._service = notifier()
+        self._begun = time.monotonic()
         self._reporter: Reporter | None = None
         self._trainer: GRPOTrainer | None = None
+        self._reload: Reload | None = None
+        self._guard: MemoryGuard | None = None
+        self._model = ""
         self._steps_before = 0  # the round in work
         self._phases = Phases(self._phase)
-        self._stop = StopRequest(self._interruptible)
+        self._watchdog = Watchdog(self._phases, config.watchdog.model_dump(), self._service)
+        self._stop = StopRequest(self._interruptible, self._stopping)
+        self._reload_request = ReloadRequest(lambda: self._stop.ask(signal.SIGHUP))
         self._status_file = StatusFile(runtime_directory(state) / STATUS_FILE)
         self._history = History(state / HISTORY_FILE)
 
+    @property
+    def round(self) -> int | None:
+        """The round in work, or the last one."""
+        return self._phases.round
+
     def run(self, rounds: int | None) -> int:
         self._stop.install()
-        self._status_file.write(Status("starting", name=self._config.swarm.name or ""), force=True)
+        self._reload_request.install()
+        self._watchdog.start()
+        self._status_file.write(self._bare_status("starting"), force=True)
         ended = "failed"
         try:
-            self._play(rounds)
+            if not self._back_off():
+                self._play(rounds)
             ended = "stopped"
         except RoundAbandoned as abandoned:
             event("stopping", f"{abandoned}; it is abandoned", priority=5)
@@ -102,19 +129,37 @@ class _Node:
             if self._reporter is not None:
                 self._reporter.state(ended)
             else:
-                self._status_file.write(Status(ended, name=self._config.swarm.name or ""), force=True)
+                self._status_file.write(self._bare_status(ended), force=True)
             self._history.close()
+            if self._guard is not None:
+                self._guard.close()
+            self._watchdog.close()
         why = f"on {self._stop.signal_name}" if self._stop.asked else "all rounds asked for are done"
         event("stopped", f"stopped: {why}", priority=5)
+        self._service.stopping(f"stopped: {why}")
         return EXIT_OK
+
+    def _back_off(self) -> bool:
+        """Waits after quick failures in a row; whether a stop was asked for meanwhile."""
+        end = time.monotonic() + backoff_seconds(self._previous)
+        while (left := end - time.monotonic()) > 0 and not self._stop.asked:
+            self._starts(f"waits {left:.0f} s: the last {self._previous.quick_failures} runs ended quickly, "
+                         f"the last one by {self._previous.cause}")
+            self._stop.wait(min(left, _WAIT_TOLD_SECONDS))
+        return self._stop.asked
 
     def _play(self, rounds: int | None) -> None:
         config, training = self._config, self._config.training
-        node_id, seed = self._remembered_identity()
-        chosen = self._choose()
-        begun = time.monotonic()
+        node_id, seed = remembered_identity(self._history, training.seed)
+        self._starts("choosing the model")
+        chosen = choose(config, self._config_path, self._history, self._starts)
+        self._starts(f"loading model {chosen.name}")
         self._trainer = trainer = make_trainer(config, chosen, seed)
-        with Scorer() as scorer:
+        self._model = f"model {chosen.name}, {trainer.parameters / 1e6:.1f} M parameters"
+        trainer.beat = self._phases.beat
+        self._watch_memory(trainer, chosen)
+        self._starts("opening the tasks")
+        with Scorer(beat=self._phases.beat) as scorer:
             environment = open_environment(config, chosen.name, scorer, node_id, training.evaluate_samples)
             adopt_libraries()
             assert_recursion_limit()
@@ -130,9 +175,17 @@ class _Node:
                 yardstick_of(config, chosen.name),
             )
             self._reporter = reporter = Reporter(
-                self._first_status(chosen, trainer), self._status_file, self._history, keeper, lambda: _children(scorer)
+                self._first_status(chosen, trainer),
+                self._status_file,
+                self._history,
+                keeper,
+                lambda: _children(scorer),
+                self._service.status,
             )
             evaluator = Evaluator(environment, trainer, training.temperature)
+            pace = Pace(None if training.evaluate_every == "auto" else training.evaluate_every)
+            parts = LiveParts(chosen.name, trainer, evaluator, keeper, pace, self._watchdog)
+            self._reload = Reload(config, self._config_path, parts.apply)
             game = Game(
                 environment=environment,
                 trainer=trainer,
@@ -140,79 +193,98 @@ class _Node:
                 coordinator=self._coordinator(),
                 keeper=keeper,
                 evaluator=evaluator,
-                pace=Pace(None if training.evaluate_every == "auto" else training.evaluate_every),
+                pace=pace,
                 phases=self._phases,
                 audience=reporter,
                 stopping=lambda: self._stop.asked,
+                between=self._reload_if_asked,
                 rounds=rounds,
             )
-            reporter.state("training")
-            event("ready", f"ready after {time.monotonic() - begun:.1f} s: model {chosen.name}, "
-                  f"{trainer.parameters / 1e6:.1f} M parameters", priority=5)
+            self._starts("restoring the last checkpoint")
+            if self._stop.asked:
+                reporter.stopping()
             try:
                 game.run_game()
             except RoundAbandoned:
                 # What it left are the weights of the last finished round. Of any other fault that is not known.
-                self._stop.cancel_timer()
-                keeper.flush()
+                self._flush(keeper)
                 raise
-            self._stop.cancel_timer()
+            self._flush(keeper)
+
+    def _flush(self, keeper: Keeper) -> None:
+        self._stop.cancel_timer()
+        with self._phases.enter("checkpoint"):  # on a slow disk it may last as long as any
             keeper.flush()
-
-    def _choose(self) -> Chosen:
-        remembered = self._history.fact("model")
-        chosen = choose_model(self._config, remembered)
-        if chosen.folder is None:
-            event("model_chosen", f"model {chosen.name} is not in the cache; fetching it", priority=5)
-            fetch(chosen.name, self._config_path)
-            chosen = choose_model(self._config, chosen.name)
-        if self._config.model.name == "auto" and remembered is None:
-            self._history.remember("model", chosen.name)
-        if chosen.plan is None:
-            raise ModelError(f"model {chosen.name}: it was fetched, but the cache does not give it back; remove it "
-                             f"from {hub_cache()} and start again")
-        event(
-            "model_chosen",
-            f"model {chosen.name} trains in {chosen.plan.mode}: predicted peak "
-            f"{chosen.plan.predicted_bytes / 2**20:.0f} MiB of {chosen.limit.bytes / 2**20:.0f} MiB "
-            f"({chosen.limit.source})",
-            model=chosen.name,
-            mode=chosen.plan.mode,
-            predicted_bytes=chosen.plan.predicted_bytes,
-        )
-        return chosen
-
-    def _remembered_identity(self) -> tuple[str, int]:
-        """Node id and seed, drawn at the first start: no two nodes draw the same tasks, no restart draws them again."""
-        wanted = self._config.training.seed
-        node_id, seed = self._history.fact("node_id"), self._history.fact("seed")
-        if node_id is None or seed is None:
-            seed = str(new_seed() if wanted is None else wanted)
-            node_id = new_node_id(wanted)
-            self._history.remember("node_id", node_id)
-            self._history.remember("seed", seed)
-        return node_id, int(seed) if wanted is None else wanted
 
     def _coordinator(self) -> Coordinator:
         settings = self._config.coordinator
         if settings.kind == "clock":
-            return ClockCoordinator(settings.epoch, settings.round_seconds, time.time, self._stop.wait)
+            return ClockCoordinator(settings.epoch, settings.round_seconds, time.time, self._wait)
         return SoloCoordinator()
+
+    def _watch_memory(self, trainer: GRPOTrainer, chosen: Chosen) -> None:
+        """Before the checkpoint is restored: it is read in the precision that an earlier run had to go down to."""
+        limit, ladder = chosen.limit.bytes, trainer.ladder
+        if chosen.device.type == "cpu":  # the guard sees the machine's memory, not a GPU's
+            self._guard = MemoryGuard(UnitMemory(chosen.limit).read)
+            self._guard.start()
+        ladder.watch(self._guard, limit, lambda steps: self._history.remember(MEMORY_STEPS, steps.to_json()))
+        ladder.resume(MemorySteps.from_json(self._history.fact(MEMORY_STEPS)), limit)
+        if self._previous.cause == OOM_KILL:
+            trainer.step_down("the last run ended for want of memory (oom-kill)")
+
+    def _bare_status(self, state: str) -> Status:
+        return Status(state, name=self._config.swarm.name or "", restarts=self._previous.totals)
 
     def _first_status(self, chosen: Chosen, trainer: GRPOTrainer) -> Status:
         assert chosen.plan is not None
-        return Status(
-            "starting",
-            name=self._config.swarm.name or "",
-            model=ModelStatus(chosen.name, trainer.parameters, chosen.plan.mode),
+        return replace(
+            self._bare_status("starting"),
+            model=ModelStatus(chosen.name, trainer.parameters, trainer.ladder.now.precision),
             memory=MemoryStatus(limit=chosen.limit.bytes, predicted=chosen.plan.predicted_bytes),
         )
+
+    def _starts(self, what: str) -> None:
+        """A step of the start."""
+        self._phases.beat()
+        self._service.status(f"starting: {what}")
 
     def _phase(self, phase: str) -> None:
         if phase == "train" and self._trainer is not None:
             self._steps_before = self._trainer.steps
         if self._reporter is not None:
-            self._reporter.phase(phase)
+            self._reporter.phase(phase, self._phases.round)
+            if not self._phases.begun:
+                self._ready(self._reporter)
+        set_context(phase=phase or None, round=self._phases.round)
+
+    def _ready(self, reporter: Reporter) -> None:
+        if not self._stop.asked:
+            reporter.begin()
+        event("ready", f"ready after {time.monotonic() - self._begun:.1f} s: {self._model}", priority=5)
+        self._service.ready(reporter.line())
+
+    def _stopping(self, signal_name: str) -> None:
+        # In the signal handler.
+        of_round = "" if self._phases.round is None else f" of round {self._phases.round}"
+        self._service.stopping(
+            f"stopping on {signal_name}: waits at most {FINISH_SECONDS:g} s for {self._phases.name}{of_round}"
+        )
+        if self._reporter is not None:
+            self._reporter.stopping()
+
+    def _reload_if_asked(self) -> None:
+        """When nothing is in work that the old configuration belongs to."""
+        if self._reload_request.take() and self._reload is not None and self._reporter is not None:
+            self._service.reloading()
+            self._reporter.notice = self._reload.run()
+            self._service.ready(self._reporter.line())
+
+    def _wait(self, seconds: float) -> bool:
+        """The coordinator's sleep: no hang, and a time to reload."""
+        self._phases.beat()
+        self._reload_if_asked()
+        return self._stop.wait(seconds)
 
     def _interruptible(self) -> bool:
         if self._trainer is not None:

@@ -8,11 +8,11 @@ from typing import Any
 
 from swarmd.assembly import choose_model
 from swarmd.config import Config
-from swarmd.daemon import HISTORY_FILE, refuse_what_is_not_built
-from swarmd.game.history import Curves
+from swarmd.game.history import HISTORY_FILE, Curves
 from swarmd.system.paths import state_directory
 from swarmd.tasks.mix_files import mix_of
 from swarmd.training.choices import max_new_tokens
+from swarmd.unbuilt import refuse_what_is_not_built
 
 _MIB = 1024 * 1024
 

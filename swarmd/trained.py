@@ -8,9 +8,8 @@ from pathlib import Path
 
 from swarmd.assembly import Chosen, choose_model, load_base, make_trainer
 from swarmd.config import Config
-from swarmd.daemon import CHECKPOINTS, HISTORY_FILE
-from swarmd.game.checkpoint import snapshot
-from swarmd.game.history import Curves
+from swarmd.game.checkpoint import CHECKPOINTS, snapshot
+from swarmd.game.history import HISTORY_FILE, Curves
 from swarmd.system.exits import ConfigurationError
 from swarmd.system.paths import state_directory
 from swarmd.training.trainer import GRPOTrainer

@@ -18,6 +18,7 @@ from swarmd.config.swarm import Swarm
 from swarmd.config.tasks import Tasks
 from swarmd.config.training import Training
 from swarmd.config.values import Contradiction, Section, raise_contradictions
+from swarmd.config.watchdog import Watchdog
 
 
 def _a_clock_belongs_to_a_swarm(swarm: Swarm, coordinator: Coordinator) -> Contradiction | None:
@@ -140,6 +141,9 @@ class Config(Section):
 
     log: Log = Field(default_factory=Log)
     """What is written to the journal."""
+
+    watchdog: Watchdog = Field(default_factory=Watchdog)
+    """When the node counts as hung."""
 
     @model_validator(mode="after")
     def _keeps_the_rules_between_sections(self) -> Self:

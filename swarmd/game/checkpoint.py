@@ -37,6 +37,9 @@ from swarmd.game.checkpoint_files import (
 from swarmd.system.events import event
 from swarmd.system.exits import ConfigurationError
 
+CHECKPOINTS = "checkpoints"
+"""The directory of the store, in the state directory."""
+
 _HALF_DONE = (".writing-", ".removing-")
 
 

@@ -51,13 +51,14 @@ class Evaluator:
     Both at the training temperature (the score that training raises, and the one that collapse is judged by) and
     greedily. Tasks and noise are the same every time, so that two evaluations differ by the weights alone.
 
+    temperature: of the sampled score; may be changed between two evaluations.
     seconds: how long the last `run` took; unjudged: how many answers of its score the scorer failed to look at.
     """
 
     def __init__(self, environment: Environment, answerer: Answerer, temperature: float) -> None:
         self._environment = environment
         self._answerer = answerer
-        self._temperature = temperature
+        self.temperature = temperature
         self._data: list[Any] | None = None
         self.seconds = 0.0
         self.unjudged = 0
@@ -65,7 +66,7 @@ class Evaluator:
     def run(self, round: int, progress: Callable[[int, int], None] | None = None) -> HeldoutRow:
         """Evaluates the weights as they are after `round`. progress(done, of) counts completions."""
         begun = time.monotonic()
-        sampled = self.score(self._temperature, progress)
+        sampled = self.score(self.temperature, progress)
         self.unjudged = getattr(self._environment.rewards, "unjudged", 0)
         greedy = self.score(0.0, progress)
         self.seconds = time.monotonic() - begun
@@ -117,21 +118,31 @@ def _dataset_of(environment: Any) -> str:
 
 
 class Pace:
-    """When to evaluate: every `rounds` rounds, or ("auto", None) as often as keeps it to a small share of the time."""
+    """When to evaluate: every `rounds` rounds, or ("auto", None) as often as keeps it to a small share of the time.
+
+    rounds may be changed at any time.
+    """
 
     def __init__(self, rounds: int | None) -> None:
-        self._rounds = rounds
+        self.rounds = rounds
         self._last_round = 0
         self._last_time = time.monotonic()
+        self._at_once = False
 
     def due(self, round: int, seconds: float) -> bool:
         """Whether to evaluate after `round`, where the last evaluation took `seconds`."""
-        if self._rounds is not None:
-            return round - self._last_round >= self._rounds
+        if self._at_once:
+            return True
+        if self.rounds is not None:
+            return round - self._last_round >= self.rounds
         return time.monotonic() - self._last_time >= seconds / _SHARE_OF_TIME
 
+    def hurry(self) -> None:
+        """After the round in work, whatever the pace: there is no score that what comes could be compared with."""
+        self._at_once = True
+
     def done(self, round: int) -> None:
-        self._last_round, self._last_time = round, time.monotonic()
+        self._last_round, self._last_time, self._at_once = round, time.monotonic(), False
 
 
 def collapsed(score: float, best: float, samples: int) -> bool:

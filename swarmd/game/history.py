@@ -15,6 +15,9 @@ from pathlib import Path
 
 from swarmd.game.history_file import HistoryFile, HistoryReader
 
+HISTORY_FILE = "state.sqlite"
+"""Its name in the state directory."""
+
 BASE_ROUND = -1
 """The round of the held-out score that the model had before any training."""
 

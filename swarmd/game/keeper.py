@@ -49,8 +49,8 @@ class Keeper:
 
     start_over(): puts the base model back into the learner, for a collapse before anything better was reached.
     model_name: what the checkpoints belong to; on_collapse: rollback, stop or ignore; every: rounds between two
-    checkpoints; yardstick: stands for what held-out scores are measured on and how, since scores of different
-    measurements cannot be compared.
+    checkpoints (both may be changed at any time); yardstick: stands for what held-out scores are measured on and how,
+    since scores of different measurements cannot be compared.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class Keeper:
         self._learner = learner
         self._start_over = start_over
         self._model_name = model_name
-        self._on_collapse = on_collapse
-        self._every = every
+        self.on_collapse = on_collapse
+        self.every = every
         self._yardstick = yardstick
         self._last_done: int | None = None
         self.saved: Checkpoint | None = None
@@ -111,10 +111,17 @@ class Keeper:
         self.last_evaluated = heldout.last.round if heldout.last else None
         return checkpoint.round
 
+    def measure_with(self, yardstick: str) -> bool:
+        """From now on held-out scores are measured so; whether that is a change. The best so far then says nothing."""
+        changed = yardstick != self._yardstick
+        if changed:
+            self._yardstick, self.best, self.last_evaluated = yardstick, None, None
+        return changed
+
     def round_done(self, round: int) -> None:
         """Saves, if this round's turn has come. A full disk is reported, once, and training goes on."""
         self._last_done = round
-        if self.saved is None or round - self.saved.round >= self._every:
+        if self.saved is None or round - self.saved.round >= self.every:
             self.save_now()
 
     def save_now(self, *, sync: bool | None = None) -> None:
@@ -163,14 +170,14 @@ class Keeper:
         """
         self._last_done = round
         told = f"learning collapsed in round {round}: {error}"
-        if self._on_collapse != "rollback":
-            raise CollapseStop(f"{told}; training.on_collapse is {self._on_collapse}, and the weights are of no use")
+        if self.on_collapse != "rollback":
+            raise CollapseStop(f"{told}; training.on_collapse is {self.on_collapse}, and the weights are of no use")
         self._answer_collapse(round, told, {"round": round})
 
     def _answer_collapse(self, round: int, told: str, fields: dict[str, Any]) -> None:
-        if self._on_collapse == "stop":
+        if self.on_collapse == "stop":
             raise CollapseStop(f"{told}; stopped because training.on_collapse is stop")
-        if self._on_collapse == "ignore":
+        if self.on_collapse == "ignore":
             going_on = "going on because training.on_collapse is ignore"
             event("learning_collapsed", f"{told}; {going_on}", priority=4, **fields)
             return
@@ -216,7 +223,7 @@ class Keeper:
         except (WeightsError, KeyError) as error:
             raise ConfigurationError(
                 f"{checkpoint.path} does not fit the model {self._model_name} as it is now configured: {error}; undo "
-                "the last change of model.name, model.dtype or memory.plan (or of the model's files), or start anew "
+                "the last change of model.name (or of the model's files), or start anew "
                 "with another --state DIR"
             ) from None
         self._learner.learning_rate_scale = float(checkpoint.state.get("learning_rate_scale", 1.0))

@@ -19,6 +19,7 @@ from swarmd.monitor.status import (
     Status,
     StatusFile,
 )
+from swarmd.monitor.summary import summary
 from swarmd.system.events import event
 from swarmd.system.memory import rss_bytes
 
@@ -26,6 +27,8 @@ _MIB = 1024 * 1024
 # The status file is as old as this at most while something happens, and else, when only time and memory change.
 _SHOWN_SECONDS = 0.5
 _REFRESHED_SECONDS = 5.0
+# Each new line makes the service manager tell all who watch it.
+_ANNOUNCED_SECONDS = 1.0
 
 
 class Reporter:
@@ -33,6 +36,8 @@ class Reporter:
 
     before: the status as the daemon knows it at the start (name, model, memory limit and prediction).
     children(): the child processes as they are now.
+    announce(line): takes the status in one line, about once a second while it changes.
+    notice: what the line says besides; "" for nothing. May be set at any time.
 
     A thread writes the status file: rounds come many a second, and a phase may last for hours, so that neither each
     change nor only the next one would do.
@@ -45,31 +50,58 @@ class Reporter:
         history: History,
         keeper: Keeper,
         children: Callable[[], Mapping[str, ChildStatus]],
+        announce: Callable[[str], None],
     ) -> None:
         self._status = before
         self._file = file
         self._history = history
         self._keeper = keeper
         self._children = children
+        self._announce = announce
+        self._announced = ""
+        self._announced_at = -_ANNOUNCED_SECONDS
+        self.notice = ""
+        # Apart from the rest of the status: a signal handler sets it, and what it interrupts may be setting the rest.
+        self._state = before.state
         self._begun = time.monotonic()
         self._peak = 0
-        self._shown: Status | None = None
+        self._shown: tuple[str, Status] | None = None
         self._shown_at = 0.0
         self._showing = threading.Lock()
         self._ended = threading.Event()
         threading.Thread(target=self._keep_showing, name="status", daemon=True).start()
 
-    def phase(self, phase: str) -> None:
-        """Called at the beginning of each phase, and with "" at its end."""
+    def phase(self, phase: str, round: int | None) -> None:
+        """Called at the beginning of each phase, and with "" at its end; round: the one in work."""
         if phase:
-            self._status = replace(self._status, phase=phase)
+            self._status = replace(self._status, phase=phase, round=self._status.round if round is None else round)
 
     def state(self, state: str) -> None:
-        """The node begins, trains, stops, ...: written at once."""
-        self._status = replace(self._status, state=state, phase="")
+        """The node begins, trains, ends: written at once. Of a node that failed it stays known in which phase."""
+        self._state = state
+        if state != "failed":
+            self._status = replace(self._status, phase="")
         if state in ENDED:
             self._ended.set()
         self._show()
+
+    def begin(self) -> None:
+        """The start is over: it trains. Written soon."""
+        self._state = "training"
+
+    def stopping(self) -> None:
+        """The node was asked to stop. For signal handlers: it takes no lock, and the thread writes it down."""
+        self._state = "stopping"
+
+    def line(self) -> str:
+        """The status in one line."""
+        return summary(self._now(), self.notice)
+
+    def resumed(self, last_done: int | None) -> None:
+        """What was reached before this start stands in the status from its beginning."""
+        self._status = replace(self._status, round=last_done)
+        if self._keeper.best is not None:  # else the scores of old are another measure's
+            self._status = replace(self._status, heldout=self._heldout())
 
     def round_played(self, row: RoundRow) -> None:
         self._history.record_round(row)
@@ -101,18 +133,10 @@ class Reporter:
         )
 
     def evaluated(self, row: HeldoutRow) -> None:
-        summary = self._history.heldout()
-        self._status = replace(
-            self._status,
-            heldout=HeldoutStatus(
-                base=summary.base.sampled if summary.base else None,
-                last=row.sampled,
-                best=summary.best.sampled if summary.best else None,
-                round=row.round,
-            ),
-        )
-        base = f", base {summary.base.sampled:.3f}" if summary.base and summary.base.round != row.round else ""
-        best = f", best {summary.best.sampled:.3f} {_when(summary.best.round)}" if summary.best else ""
+        self._status = replace(self._status, heldout=self._heldout())
+        known = self._history.heldout()
+        base = f", base {known.base.sampled:.3f}" if known.base and known.base.round != row.round else ""
+        best = f", best {known.best.sampled:.3f} {_when(known.best.round)}" if known.best else ""
         datasets = ", ".join(f"{name} {score:.2f}" for name, score in row.datasets.items())
         event(
             "evaluated",
@@ -125,25 +149,42 @@ class Reporter:
             samples=row.samples,
         )
 
+    def _heldout(self) -> HeldoutStatus:
+        known = self._history.heldout()
+        return HeldoutStatus(
+            base=known.base.sampled if known.base else None,
+            last=known.last.sampled if known.last else None,
+            best=known.best.sampled if known.best else None,
+            round=known.last.round if known.last else None,
+        )
+
     def _keep_showing(self) -> None:
         while not self._ended.wait(_SHOWN_SECONDS):
             self._peak = max(self._peak, self._used())
-            if self._status is not self._shown or time.monotonic() - self._shown_at > _REFRESHED_SECONDS:
+            now = time.monotonic()
+            changed = self._shown is None or (self._state, self._status) != self._shown
+            if changed or now - self._shown_at > _REFRESHED_SECONDS:
                 self._show()
+            if now - self._announced_at >= _ANNOUNCED_SECONDS and (line := self.line()) != self._announced:
+                self._announced, self._announced_at = line, now
+                self._announce(line)
 
     def _show(self) -> None:
         with self._showing:
-            self._shown, self._shown_at = self._status, time.monotonic()
-            used, memory, saved = self._used(), self._shown.memory, self._keeper.saved
-            self._peak = max(self._peak, used)
-            status = replace(
-                self._shown,
-                uptime_s=round(time.monotonic() - self._begun, 1),
-                memory=MemoryStatus(used, memory.limit, self._peak, memory.predicted),
-                checkpoint=CheckpointStatus(saved.round, str(saved.path), saved.saved) if saved else None,
-                children=self._children(),
-            )
-            self._file.write(status, force=True)
+            self._shown, self._shown_at = (self._state, self._status), time.monotonic()
+            self._file.write(self._now(), force=True)
+
+    def _now(self) -> Status:
+        status, used, saved = self._status, self._used(), self._keeper.saved
+        self._peak = max(self._peak, used)
+        return replace(
+            status,
+            state=self._state,
+            uptime_s=round(time.monotonic() - self._begun, 1),
+            memory=MemoryStatus(used, status.memory.limit, self._peak, status.memory.predicted),
+            checkpoint=CheckpointStatus(saved.round, str(saved.path), saved.saved) if saved else None,
+            children=self._children(),
+        )
 
     def _used(self) -> int:
         return rss_bytes() + sum(_rss_of_child(child.pid) for child in self._children().values())

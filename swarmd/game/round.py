@@ -36,6 +36,9 @@ _FEW_UNJUDGED = 0.02
 class Audience(Protocol):
     """Who is told what the game does."""
 
+    def resumed(self, last_done: int | None) -> None:
+        """The training goes on after this round, None: it begins. Before anything else."""
+
     def round_played(self, row: RoundRow) -> None:
         """Before the round's checkpoint is written."""
 
@@ -49,7 +52,8 @@ class Game(OwnWorlds, BaseGameManager):
     """Plays rounds until `rounds` are done or a stop is asked for.
 
     A round: coordinate, then for each stage generate and share, then admit (score), train, checkpoint, evaluate when
-    its time has come, report. `last_done` is the last round that a checkpoint holds, None at the very start.
+    its time has come, report. between(): called before each round. `last_done` is the last round that a checkpoint
+    holds, None at the very start.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Game(OwnWorlds, BaseGameManager):
         phases: Phases,
         audience: Audience,
         stopping: Callable[[], bool],
+        between: Callable[[], None],
         rounds: int | None,
     ) -> None:
         self._agent = str(communication.get_id())
@@ -83,6 +88,7 @@ class Game(OwnWorlds, BaseGameManager):
         self._phases = phases
         self._audience = audience
         self._stopping = stopping
+        self._between = between
         self._without_signal = 0
         self._tokens = 0
         self.rounds_done = 0
@@ -100,9 +106,11 @@ class Game(OwnWorlds, BaseGameManager):
         self.last_done = self._keeper.restore()
         if self._keeper.last_evaluated is not None:
             self._pace.done(self._keeper.last_evaluated)
+        self._audience.resumed(self.last_done)
         if self._keeper.best is None and not self._stopping():
             self._evaluate(BASE_ROUND if self.last_done is None else self.last_done)
         while not self.end_of_game():
+            self._between()
             try:
                 with self._phases.enter("coordinate"):
                     round = self._coordinator.next_round(self.last_done)
@@ -134,6 +142,7 @@ class Game(OwnWorlds, BaseGameManager):
         return groups
 
     def _play(self, round: int) -> None:
+        self._phases.round = round
         self._phases.take_seconds()  # an evaluation and the wait for this round are no part of it
         begun = time.monotonic()
         begin_round = getattr(self.data_manager, "begin_round", None)
@@ -159,7 +168,7 @@ class Game(OwnWorlds, BaseGameManager):
         self.rounds_done += 1
         self._watch_signal(row)
         self._audience.round_done(replace(row, seconds={**row.seconds, **self._phases.take_seconds()}))
-        if self._pace.due(round, self._evaluator.seconds) and not self._stopping():
+        if self._pace.due(round, self._evaluator.seconds) and not self.end_of_game():
             self._evaluate(round)
 
     def _evaluate(self, round: int) -> None:

@@ -1,14 +1,17 @@
 """Starting, ending and replacing swarmd's child processes.
 
 A child is `python -m MODULE` in a session of its own, with one end of a Link, an environment that holds nothing of
-its parent's secrets, and a standard input that is empty. It dies with its parent (prctl(2), PR_SET_PDEATHSIG).
+its parent's secrets, and a standard input that is empty. What it prints goes to the parent's log, line by line, with
+its name. It dies with its parent (prctl(2), PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import random
+import select
 import signal
 import socket
 import subprocess
@@ -18,9 +21,11 @@ from collections.abc import Callable, Mapping
 
 from swarmd.system.events import event
 from swarmd.system.link import Link
+from swarmd.system.streams import LineReader, tell_crash
 
 _PR_SET_PDEATHSIG = 1
 _KILL_SECONDS = 10.0
+_LAST_WORDS_SECONDS = 0.5
 
 # What a child gets of its parent's environment: where programs and the home are, and nothing that could be secret.
 # (MPLCONFIGDIR: reasoning-gym imports matplotlib, which looks for a directory to write to.)
@@ -33,8 +38,10 @@ _HEALTHY_SECONDS = 300.0
 class Child:
     """A running child process and the link to it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], link: Link) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[bytes], link: Link, printed: LineReader) -> None:
+        self._name = name
         self._process = process
+        self._printed = printed
         self.link = link
 
     @property
@@ -45,18 +52,36 @@ class Child:
         return self._process.poll() is None
 
     def kill(self) -> int:
-        """Ends the child at once and reaps it; returns its exit status (negative: the signal it died of)."""
+        """Ends the child at once and reaps it; returns its exit status (negative: the signal it died of).
+
+        If it had died of itself, its last lines are a warning.
+        """
+        if self._has_hung_up():
+            # It is ending just now: its own status says more than that of our signal.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_LAST_WORDS_SECONDS)
+        dead_before = self._process.poll() is not None
         self.link.close()
         self._process.kill()
-        return self._process.wait(_KILL_SECONDS)
+        status = self._process.wait(_KILL_SECONDS)
+        if (dead_before and status != 0) or status not in (0, -signal.SIGKILL):
+            tell_crash(self._name, status, self._printed.last_lines(_LAST_WORDS_SECONDS))
+        return status
+
+    def _has_hung_up(self) -> bool:
+        if self.link.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(self.link.fileno(), 0)
+        return any(events & select.POLLHUP for _, events in poll.poll(0))
 
 
-def start_child(module: str, environment: Mapping[str, str] | None = None) -> Child:
+def start_child(name: str, module: str, environment: Mapping[str, str] | None = None) -> Child:
     """Starts `python -m module`, which begins with `adopt_parent()`.
 
-    environment: what it needs besides PATH, HOME, TZ, LANG and the module search path of this process. To be
-    called by a thread that lives as long as the child shall: the kernel ends a child with the *thread* that
-    started it. Raises OSError where no process can be made.
+    name: for the log; environment: what it needs besides PATH, HOME, TZ, LANG and the module search path of this
+    process. To be called by a thread that lives as long as the child shall: the kernel ends a child with the *thread*
+    that started it. Raises OSError where no process can be made.
     """
     variables = {name: os.environ[name] for name in _CARRIED if name in os.environ}
     # The child imports what the parent would, and nothing from the directory it happens to be started in (-P).
@@ -64,11 +89,14 @@ def start_child(module: str, environment: Mapping[str, str] | None = None) -> Ch
     variables.update(LANG="C.UTF-8", PYTHONDONTWRITEBYTECODE="1")
     variables.update(environment or {})
     ours, theirs = Link.pair()
+    read_end, write_end = os.pipe()
     arguments = [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(os.getpid())]
     try:
         process = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
+            stdout=write_end,
+            stderr=write_end,
             pass_fds=(theirs.fileno(),),
             env=variables,
             # Ctrl-C on the terminal asks the node to finish its round; the children must live until then.
@@ -76,10 +104,12 @@ def start_child(module: str, environment: Mapping[str, str] | None = None) -> Ch
         )
     except OSError:
         ours.close()
+        os.close(read_end)
         raise
     finally:
         theirs.close()
-    return Child(process, ours)
+        os.close(write_end)
+    return Child(name, process, ours, LineReader(name, read_end))
 
 
 def adopt_parent() -> Link:

@@ -1,7 +1,8 @@
 """Where swarmd keeps its things: state, cache and runtime directories, and the lock on the state directory.
 
-Under systemd the manager names the directories (STATE_DIRECTORY and its like, systemd.exec(5)). Outside it
-the XDG base directory specification does; it asks to ignore relative values.
+Under systemd the manager names the directories (STATE_DIRECTORY and its like, systemd.exec(5)). Root, on a machine
+where the service is installed, means the service's unless $XDG_... says otherwise. Else the XDG base directory
+specification says where; it asks to ignore relative values.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 from pathlib import Path
 
 from swarmd.system.exits import ConfigurationError
+from swarmd.system.installation import CACHE_ROOT, STATE_ROOT
 
 LOCK_FILE = "lock"
 
@@ -34,6 +36,11 @@ def _from_xdg(variable: str, fallback: str) -> Path:
         ) from None
 
 
+def _is_the_services(variable: str, path: Path) -> bool:
+    """Whether the service's directory is meant: root, or the service's user, would otherwise work beside it."""
+    return not os.environ.get(variable) and path.is_dir() and os.access(path, os.W_OK)
+
+
 def _created(path: Path, origin: str) -> Path:
     try:
         path = path.expanduser().absolute()
@@ -47,7 +54,8 @@ def _created(path: Path, origin: str) -> Path:
 def state_directory(flag: Path | None) -> Path:
     """The directory of identity, checkpoints and curves; created with mode 0700.
 
-    In this order: `--state`, $STATE_DIRECTORY, $XDG_STATE_HOME/swarmd, ~/.local/state/swarmd.
+    In this order: `--state`, $STATE_DIRECTORY, $XDG_STATE_HOME/swarmd, for root the service's if it is installed,
+    ~/.local/state/swarmd.
     Raises ConfigurationError where it cannot be made.
     """
     if flag is not None:
@@ -55,17 +63,27 @@ def state_directory(flag: Path | None) -> Path:
     given = _from_systemd("STATE_DIRECTORY")
     if given is not None:
         return _created(given, "$STATE_DIRECTORY")
-    return _created(_from_xdg("XDG_STATE_HOME", ".local/state") / "swarmd", "the default state directory")
+    return _created(default_state_directory(), "the default state directory")
+
+
+def default_state_directory() -> Path:
+    """The state directory of a node that was given none; not created."""
+    if _is_the_services("XDG_STATE_HOME", STATE_ROOT):
+        return STATE_ROOT
+    return _from_xdg("XDG_STATE_HOME", ".local/state") / "swarmd"
 
 
 def cache_directory() -> Path:
     """The directory of what can be fetched again.
 
-    In this order: $CACHE_DIRECTORY, $XDG_CACHE_HOME/swarmd, ~/.cache/swarmd.
+    In this order: $CACHE_DIRECTORY, $XDG_CACHE_HOME/swarmd, the service's for those who may write there,
+    ~/.cache/swarmd.
     """
     given = _from_systemd("CACHE_DIRECTORY")
     if given is not None:
         return _created(given, "$CACHE_DIRECTORY")
+    if _is_the_services("XDG_CACHE_HOME", CACHE_ROOT):
+        return CACHE_ROOT
     return _created(_from_xdg("XDG_CACHE_HOME", ".cache") / "swarmd", "the default cache directory")
 
 

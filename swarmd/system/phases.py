@@ -1,7 +1,7 @@
-"""The phases of a round: which one is in work, and how long each took.
+"""The phases of a round: which one is in work, whether it gets on, and how long each took.
 
-Everything that watches the node looks here: the status file, the journal's round line, and what is to be said when
-the node stops or hangs.
+Everything that watches the node looks here: the status file, the journal's round line, the watchdog, and what is to
+be said when the node stops or hangs.
 """
 
 from __future__ import annotations
@@ -10,30 +10,63 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+START = "start"
+"""What the time before the first phase is called where it needs a name: loading, fetching, restoring."""
+
+BETWEEN = "between"
+"""What the time between two phases is called there."""
+
 
 class Phases:
     """Announces phases to `observer` and adds up their seconds until `take_seconds`.
 
     observer(phase): called at the beginning of each phase, and with "" at its end.
+
+    current: the phase in work, "" between two.
+    round: the round in work, None before the first; set by who plays it.
+    beats: how often something has got done so far. Who watches compares two readings of it.
     """
 
     def __init__(self, observer: Callable[[str], None]) -> None:
         self._observer = observer
         self._seconds: dict[str, float] = {}
+        self._begun = False
         self.current = ""
+        self.round: int | None = None
+        self.beats = 0
+
+    def beat(self) -> None:
+        """Says that the work gets on: a token sampled, a micro-batch done. Costs less than a tenth of a microsecond.
+
+        For the thread that plays the game; no lock is taken, so that none can be missing when it hangs.
+        """
+        self.beats += 1
+
+    @property
+    def begun(self) -> bool:
+        """Whether there has been a phase: the start is over."""
+        return self._begun
+
+    @property
+    def name(self) -> str:
+        """What is in work, between two phases too: a phase, START or BETWEEN."""
+        return self.current or (BETWEEN if self._begun else START)
 
     @contextmanager
     def enter(self, phase: str) -> Iterator[None]:
         """Runs the block as `phase`. Phases do not nest: RuntimeError where one is already in work."""
         if self.current:
             raise RuntimeError(f"phase {phase} begins inside phase {self.current}")
+        self.beats += 1
         self.current = phase
         self._observer(phase)
+        self._begun = True
         begun = time.monotonic()
         try:
             yield
         finally:
             self._seconds[phase] = self._seconds.get(phase, 0.0) + time.monotonic() - begun
+            self.beats += 1
             self.current = ""
             self._observer("")
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from swarmd.system.exits import ConfigurationError
+from swarmd.system.memory import killed_together
 
 
 class SandboxUnavailable(ConfigurationError):
@@ -110,10 +111,14 @@ def enter_zygote_sandbox() -> None:
 
     Call after the imports. Raises SandboxUnavailable where the kernel, or a filter around this process, refuses.
     """
-    # Where memory runs out, a worker and its one answer are lost rather than the node: proc(5), oom_score_adj. A
-    # /proc that cannot be written leaves the choice to the kernel.
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
+    # Where memory runs out and the kernel takes one process, a worker and its one answer are lost rather than the node:
+    # proc(5), oom_score_adj. Not where it takes the whole unit with the one (OOMPolicy=kill): the first to be killed on
+    # all of the machine would then be the unit, for its smallest process, where that stands at the unit's own
+    # OOMScoreAdjust otherwise. What a worker can take is bounded in any case (RLIMIT_AS below), and there is one at a
+    # time. A /proc that cannot be written leaves the choice to the kernel.
+    if not killed_together():
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_NOFILE, 128)
     _load(_zygote_filter())

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from swarmd.system.exits import EXIT_OK
+from swarmd.system.reloading import ReloadRequest
 
 # systemd and people give a service some ten seconds; the rest is for the last checkpoint and the clean-up.
 FINISH_SECONDS = 5.0
@@ -24,7 +25,7 @@ class RoundAbandoned(BaseException):
 
 
 def leave_at_once_when_asked() -> None:
-    """SIGTERM and SIGINT end the process with exit code 0, wherever it is; main thread only.
+    """SIGTERM and SIGINT end the process with exit code 0, wherever it is, SIGHUP does not; main thread only.
 
     For the imports, which take seconds and hold nothing that could be lost; `StopRequest.install` ends it.
     """
@@ -35,6 +36,7 @@ def leave_at_once_when_asked() -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
+    ReloadRequest.note_early()
 
 
 class StopRequest:
@@ -42,11 +44,18 @@ class StopRequest:
 
     interruptible: whether what the main thread does now may be broken off and thrown away; asked again and again
     until it may.
+    told(name): called once, in the signal handler, with the name of the signal; it must take no lock.
     asked: whether a stop was asked for.
     """
 
-    def __init__(self, interruptible: Callable[[], bool], finish_seconds: float = FINISH_SECONDS) -> None:
+    def __init__(
+        self,
+        interruptible: Callable[[], bool],
+        told: Callable[[str], None],
+        finish_seconds: float = FINISH_SECONDS,
+    ) -> None:
         self._interruptible = interruptible
+        self._told = told
         self._finish_seconds = finish_seconds
         self.asked = False
         # A pipe wakes the sleeper: an Event's lock, taken in the handler and in what it interrupts, would hang both.
@@ -71,13 +80,18 @@ class StopRequest:
         self._over = True
         signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def _stop(self, number: int, frame: FrameType | None) -> None:
+    def ask(self, number: signal.Signals) -> None:
+        """As if this signal had come; main thread only."""
         if not self.asked:
-            self.signal_name = signal.Signals(number).name
+            self.signal_name = number.name
             self.asked = True
             os.write(self._wake_writer, b"!")
             if not self._over:
                 signal.setitimer(signal.ITIMER_REAL, self._finish_seconds)
+            self._told(self.signal_name)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.ask(signal.Signals(number))
 
     def _expire(self, number: int, frame: FrameType | None) -> None:
         if self._over:

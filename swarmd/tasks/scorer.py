@@ -7,7 +7,7 @@ that takes the answer apart happens in the scorer process, under limits.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -78,8 +78,10 @@ class Scorer:
     For use by one thread, which must live as long as the scorer.
     """
 
-    def __init__(self, limits: ScoreLimits | None = None) -> None:
+    def __init__(self, limits: ScoreLimits | None = None, beat: Callable[[], None] = lambda: None) -> None:
+        """beat: called whenever the child answers."""
         self._limits = limits or ScoreLimits()
+        self._beat = beat
         self._keeper = ChildKeeper("scorer", self._start)
         self._calls = 0
 
@@ -159,6 +161,7 @@ class Scorer:
         done = False
         while not done:
             reports, done = _reply(child.link.receive(limits.silence_s), self._calls)
+            self._beat()
             for score in reports:
                 item = next(waiting, None)
                 if item is None:
@@ -170,7 +173,7 @@ class Scorer:
             raise LinkProtocolError("fewer scores than answers")
 
     def _start(self) -> Child:
-        child = start_child("swarmd.tasks.scorer_process", _ENVIRONMENT)
+        child = start_child("scorer", "swarmd.tasks.scorer_process", _ENVIRONMENT)
         try:
             greeting = child.link.receive(_START_SECONDS)
         except BaseException:

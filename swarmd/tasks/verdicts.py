@@ -41,7 +41,7 @@ class ScoreLimits:
 
     cpu_s: float = 2.0
     wall_s: float = 3.0
-    memory_bytes: int = 1 << 30
+    memory_bytes: int = 256 << 20
     budget_s: float = 60.0
     silence_s: float = 10.0
 

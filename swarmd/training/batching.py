@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -59,7 +59,10 @@ class MicroBatch:
 
 
 def micro_batches(
-    rows: Sequence[Row], token_budget: int, device: torch.device, mixed_prompts: bool = True
+    rows: Sequence[Row],
+    token_budget: int | Callable[[], int],
+    device: torch.device,
+    mixed_prompts: bool = True,
 ) -> Iterator[MicroBatch]:
     """Split `rows` so that none has more than `token_budget` tokens: B * (P + C), padding included.
 
@@ -68,6 +71,7 @@ def micro_batches(
     micro-batch of its own. Empty completions are left out.
 
     Args:
+        token_budget: the bound, or what says it while each micro-batch is filled.
         mixed_prompts: whether prompts of different lengths may share a micro-batch. False for models whose
             cache cannot have gaps (sliding windows).
     """
@@ -81,7 +85,8 @@ def micro_batches(
         if taken:
             prompt = len(taken[0].prompt_ids)
             completion = max(longest, len(row.completion_ids))
-            full = (len(taken) + 1) * (prompt + completion) > token_budget
+            budget = token_budget() if callable(token_budget) else token_budget
+            full = (len(taken) + 1) * (prompt + completion) > budget
             if full or (not mixed_prompts and len(row.prompt_ids) != prompt):
                 yield _pad(taken, device)
                 taken, longest = [], 0

@@ -25,16 +25,21 @@ def max_new_tokens(training: Training, model_name: str) -> int:
     return _EMBEDDED_TOKENS if model_name == EMBEDDED else _TOKENS
 
 
+def base_learning_rate(training: Training, model_name: str) -> float:
+    """The optimizer's step size after the warm-up."""
+    if training.learning_rate != "auto":
+        return training.learning_rate
+    return _EMBEDDED_RATE if model_name == EMBEDDED else _RATE
+
+
 def recipe_for(training: Training, model: LoadedModel, plan: MemoryPlan, seed: int) -> Recipe:
     """The recipe for a loaded model under a memory plan; `seed` stands in where the configuration has none."""
-    embedded = model.name == EMBEDDED
-    rate = training.learning_rate if training.learning_rate != "auto" else _EMBEDDED_RATE if embedded else _RATE
     threads = training.threads if training.threads != "auto" else int(model.parameters < _SINGLE_THREAD_PARAMETERS)
     return Recipe(
         group_size=training.group_size,
         max_new_tokens=max_new_tokens(training, model.name),
         temperature=training.temperature,
-        learning_rate=rate,
+        learning_rate=base_learning_rate(training, model.name),
         warmup_rounds=training.warmup_rounds,
         clip_low=training.clip_low,
         clip_high=training.clip_high,

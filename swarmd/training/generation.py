@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from swarmd.training.decoder import hidden_states, plain_cache
+from swarmd.training.ladder import MemoryTight, out_of_memory
 from swarmd.training.rollouts import Completion
 from swarmd.training.tokens import TokenizerInfo
 
 # Rows that ended are dropped from the cache once they are this share of it: dropping copies the cache.
 _COMPACT_SHARE = 0.25
+
+
+class Room(Protocol):
+    """Says how much may be sampled at once, and makes it less when memory runs short."""
+
+    def portion(self) -> tuple[int, int]:
+        """Rows at once (in whole groups, at least one) and a completion's most tokens, for the next batch."""
+
+    @property
+    def tight(self) -> bool:
+        """Asked after each step: whether to break off this batch and begin it again in smaller ones."""
+
+    def shrink(self, error: BaseException) -> None:
+        """Makes the portions smaller after a lack of memory, or raises the error."""
 
 
 def sample_groups(
@@ -25,6 +41,8 @@ def sample_groups(
     temperature: float,
     generator: torch.Generator | None = None,
     rows_at_once: int | None = None,
+    beat: Callable[[], None] = lambda: None,
+    room: Room | None = None,
 ) -> list[list[Completion]]:
     """Sample `group_size` completions for each prompt.
 
@@ -37,6 +55,9 @@ def sample_groups(
         temperature: 0 takes the most probable token (log-probs are then those at temperature 1).
         generator: source of the noise, on the CPU; not used at temperature 0.
         rows_at_once: bound on rows sampled together, in whole groups (at least one); None: all K * G.
+        beat: called after each step, that is one more token for all rows sampled together.
+        room: bounds in place of `rows_at_once` that may become tighter on the way; what memory did not suffice for
+            is sampled again in smaller batches, with the same noise.
 
     Returns:
         K lists of `group_size` completions, in order.
@@ -44,6 +65,7 @@ def sample_groups(
     Raises:
         ValueError: an empty prompt, or no generator at a temperature above 0.
         FloatingPointError: the model gives logits that are not finite.
+        torch.OutOfMemoryError, MemoryError: memory does not suffice, and there is no room, or none left to give up.
     """
     if any(len(prompt) == 0 for prompt in prompts):
         raise ValueError("an empty prompt: there is no token to predict the completion's first one from")
@@ -53,15 +75,33 @@ def sample_groups(
     if temperature > 0:
         shape = (len(prompts) * group_size, max_new_tokens)
         noise = torch.rand(shape, generator=generator, dtype=torch.float64).to(model.device)
-    at_once = max(1, len(prompts) if rows_at_once is None else rows_at_once // group_size)
     completions: list[Completion] = []
-    for start in range(0, len(prompts), at_once):
-        some = prompts[start : start + at_once]
-        their_noise = None if noise is None else noise[start * group_size : (start + at_once) * group_size]
-        completions += _sample_slice(
-            model, tokens, some, group_size, max_new_tokens, temperature, their_noise
-        )
+    while (start := len(completions) // group_size) < len(prompts):
+        rows, longest = (rows_at_once, max_new_tokens) if room is None else room.portion()
+        some = prompts[start:] if rows is None else prompts[start : start + max(1, rows // group_size)]
+        their_noise = None if noise is None else noise[start * group_size : (start + len(some)) * group_size]
+        step = beat if room is None or len(some) == 1 else _watched(beat, room)
+        try:
+            completions += _sample_slice(
+                model, tokens, some, group_size, min(longest, max_new_tokens), temperature, their_noise, step
+            )
+            continue
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if room is None or not out_of_memory(error):
+                raise
+            # The traceback holds the tensors that filled the memory.
+            shortage = error.with_traceback(None)
+        room.shrink(shortage)
     return [completions[i : i + group_size] for i in range(0, len(completions), group_size)]
+
+
+def _watched(beat: Callable[[], None], room: Room) -> Callable[[], None]:
+    def step() -> None:
+        beat()
+        if room.tight:
+            raise MemoryTight("the memory's end comes near")
+
+    return step
 
 
 @torch.inference_mode()
@@ -73,6 +113,7 @@ def _sample_slice(
     max_new_tokens: int,
     temperature: float,
     noise: Tensor | None,
+    beat: Callable[[], None],
 ) -> list[Completion]:
     device, count = model.device, len(prompts) * group_size
     head = model.get_output_embeddings()
@@ -96,6 +137,7 @@ def _sample_slice(
     finished = torch.zeros(count, dtype=torch.bool, device=device)
     rows = torch.arange(count, device=device)  # which completion each row of the cache belongs to
     for step in range(max_new_tokens):
+        beat()
         chosen, chosen_logprobs = _choose(logits, temperature, None if noise is None else noise[rows, step])
         sampled[rows, step], logprobs[rows, step] = chosen, chosen_logprobs
         ended = torch.isin(chosen, eos) & ~finished[rows]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
 
-from swarmd.system.events import event
 from swarmd.training.batching import MicroBatch, Row, micro_batches
 from swarmd.training.decoder import output_weight, plain_cache, predicting_states
 from swarmd.training.grpo import policy_loss
+from swarmd.training.ladder import out_of_memory
 from swarmd.training.logprobs import completion_logprobs
 from swarmd.training.recipe import Recipe
 
@@ -27,7 +27,7 @@ class GradientPass:
             None where there are none.
         entropy: mean of -log p over the same tokens, in nats: an estimate of the policy's entropy.
         micro_batches: how many.
-        token_budget: the one it got through with.
+        token_budget: the last micro-batch's.
     """
 
     loss: float
@@ -39,53 +39,47 @@ class GradientPass:
 
 
 def accumulate_gradient(
-    model: PreTrainedModel, rows: Sequence[Row], recipe: Recipe, token_budget: int
+    model: PreTrainedModel,
+    rows: Sequence[Row],
+    recipe: Recipe,
+    token_budget: int | Callable[[], int],
+    beat: Callable[[], None] = lambda: None,
+    shrink: Callable[[BaseException], None] | None = None,
 ) -> GradientPass:
     """Adds the gradient of the round's loss to the model's (zero before) gradients.
 
-    Where memory runs out, everything is begun again with half the token budget, down to one row at a time:
-    the sum over micro-batches is the same.
+    Where memory runs out, everything is begun again after `shrink`; the sum over micro-batches is the same however
+    they are cut.
 
     Args:
         rows: with at least one completion token among them.
+        token_budget: padded tokens in a micro-batch, or what says so before each; at least one row is taken.
+        beat: called after each micro-batch, when nothing is half done.
+        shrink: told of the lack of memory when the gradients are cleared; makes the budget less, or raises.
 
     Raises:
-        torch.OutOfMemoryError, MemoryError: a single row does not fit; the gradients are cleared.
+        torch.OutOfMemoryError, MemoryError: there is no `shrink`, or it raised; the gradients are cleared.
     """
-    longest = max(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
     while True:
-        shortage: str
         try:
-            return _accumulate(model, rows, recipe, token_budget)
+            return _accumulate(model, rows, recipe, token_budget, beat)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
             model.zero_grad(set_to_none=True)
-            if token_budget <= longest:
+            if shrink is None:
                 raise
-            # The error's traceback holds the tensors that filled the memory: keep only its text.
-            shortage = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        budget = max(longest, token_budget // 2)
-        event(
-            "memory_stepped_down",
-            f"out of memory with {token_budget} tokens in a micro-batch ({shortage}); going on with {budget}",
-            priority=4,
-            token_budget=budget,
-        )
-        token_budget = budget
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether the error says that memory ran out. Torch's CPU allocator says it with a plain RuntimeError."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+            # The traceback holds the tensors that filled the memory.
+            shortage = error.with_traceback(None)
+        shrink(shortage)
 
 
 def _accumulate(
-    model: PreTrainedModel, rows: Sequence[Row], recipe: Recipe, token_budget: int
+    model: PreTrainedModel,
+    rows: Sequence[Row],
+    recipe: Recipe,
+    token_budget: int | Callable[[], int],
+    beat: Callable[[], None],
 ) -> GradientPass:
     tokens = sum(len(row.completion_ids) for row in rows)
     loss = gap = negative = 0.0
@@ -97,6 +91,7 @@ def _accumulate(
         old = torch.where(known, batch.old_logprobs, detached)
         part = policy_loss(logprobs, old, batch.advantages, recipe.clip_low, recipe.clip_high, tokens)
         part.loss.backward()
+        beat()
         batches += 1
         loss += float(part.loss.detach())
         clipped += part.clipped
@@ -109,7 +104,7 @@ def _accumulate(
         logprob_gap=gap / known_tokens if known_tokens else None,
         entropy=negative / known_tokens if known_tokens else None,
         micro_batches=batches,
-        token_budget=token_budget,
+        token_budget=token_budget() if callable(token_budget) else token_budget,
     )
 
 

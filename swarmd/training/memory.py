@@ -1,7 +1,7 @@
 """The memory plan: what a GRPO round will need, before the model is loaded, and the best mode that fits.
 
-Predicted is the peak of the whole process. Counted are the tensors that are alive at once in this package's own
-sampling and training; what a mode saves is in the counts, so a new mode is a new row in `_BYTES`.
+Predicted is the peak of the whole node, its child processes included. Counted are the tensors that are alive at once
+in this package's own sampling and training; what a mode saves is in the counts, so a new mode is a new row in `_BYTES`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,16 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from swarmd.system.exits import ConfigurationError
+from swarmd.system.pressure import NEAR
 from swarmd.training.logprobs import DEFAULT_CHUNK_BYTES
 from swarmd.training.recipe import PRECISIONS, Precision
 
 # Python with torch, transformers and reasoning-gym imported, measured; plus the allocator's loss.
-RUNTIME_BYTES = 480 << 20
+PROGRAM_BYTES = 480 << 20
+# The scorer process (115 MiB with reasoning-gym imported, measured) and its worker, one at a time; a worker that takes
+# more than usual does so while the answers are scored, when nothing is sampled or trained.
+CHILDREN_BYTES = 160 << 20
+RUNTIME_BYTES = PROGRAM_BYTES + CHILDREN_BYTES
 _MOST_TOKENS = 16384  # in a micro-batch; more is no faster
 
 
@@ -103,7 +108,7 @@ class MemoryPlan:
 
     Attributes:
         mode: number format of the weights.
-        predicted_bytes: the process's peak.
+        predicted_bytes: the peak of the process and its children.
         token_budget: tokens in a micro-batch.
         rows_at_once: completions sampled together.
     """
@@ -119,26 +124,30 @@ def choose_plan(
 ) -> MemoryPlan:
     """The best plan within the limit: fp32 before bf16, then the largest batches.
 
+    A plan fills no more of the limit than what the node may use before it steps down (`system.pressure`): what is
+    predicted to be near the end should not have been begun.
+
     Raises:
         DoesNotFit: not even one completion at a time in the leanest mode.
     """
     modes = PRECISIONS if requested == "auto" else (requested,)
+    usable = int(limit_bytes * NEAR)
     for mode in modes:
         budget = min(_MOST_TOKENS, round.prompts * round.group_size * round.row)
-        while predict_training(model, round, mode, budget) > limit_bytes and budget > round.row:
+        while predict_training(model, round, mode, budget) > usable and budget > round.row:
             budget = max(round.row, budget // 2)
         rows = round.prompts * round.group_size
-        while predict_sampling(model, round, mode, rows) > limit_bytes and rows > round.group_size:
+        while predict_sampling(model, round, mode, rows) > usable and rows > round.group_size:
             rows = max(round.group_size, rows // 2)
         budget = max(budget, round.row)
         peak = predict(model, round, mode, budget, rows)
-        if peak <= limit_bytes:
+        if peak <= usable:
             return MemoryPlan(mode, peak, budget, rows)
     raise DoesNotFit(_what_would_fit(model, round, limit_bytes, modes[-1]))
 
 
 def predict(model: ModelShape, round: RoundShape, mode: Precision, token_budget: int, rows: int) -> int:
-    """Peak bytes of a round: the greater of sampling and training."""
+    """Peak bytes of the node in a round: the greater of sampling and training."""
     return max(
         predict_sampling(model, round, mode, rows), predict_training(model, round, mode, token_budget)
     )
@@ -185,12 +194,12 @@ def _what_would_fit(model: ModelShape, round: RoundShape, limit_bytes: int, mode
     text = (
         f"the model's {model.parameters / 1e6:.0f} million parameters need at least {least / 2**30:.1f} GiB to "
         f"train ({mode}, completions of {round.max_new_tokens} tokens), and the limit is "
-        f"{limit_bytes / 2**30:.1f} GiB"
+        f"{limit_bytes / 2**30:.1f} GiB, of which {NEAR:.0%} may be planned"
     )
     if mode != PRECISIONS[-1]:
         text += f"; memory.plan: {PRECISIONS[-1]} needs less"
     # All that is counted grows about as the parameters do, but for the runtime.
-    fits = model.parameters * (limit_bytes - RUNTIME_BYTES) / (least - RUNTIME_BYTES)
+    fits = model.parameters * (int(limit_bytes * NEAR) - RUNTIME_BYTES) / (least - RUNTIME_BYTES)
     if fits >= 1e6:
         return f"{text}; choose in model.name a model of at most about {fits / 1e6:.0f} million parameters"
     return f"{text}, hardly more than the program itself needs; set memory.limit higher"

@@ -49,6 +49,42 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return StochasticAdamW(groups, lr=recipe.learning_rate, betas=betas, eps=recipe.eps, seed=recipe.seed)
 
 
+def convert(optimizer: torch.optim.Optimizer, model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Brings weights and optimizer states to the recipe's precision, in place and one by one; the new optimizer.
+
+    Rounded to the nearest, as a model is when it is loaded: this happens once, so nothing drifts. Gradients stay.
+    """
+    dtype = torch.float32 if recipe.precision == "fp32" else torch.bfloat16
+    gradients = []
+    for weight in model.parameters():
+        gradients.append(weight.grad)
+        weight.grad = None
+        weight.data = weight.data.to(dtype)
+        state = optimizer.state.get(weight, {})
+        for kind in state.keys() - {"step"}:
+            state[kind] = state[kind].to(dtype)
+    made = make_optimizer(model, recipe)
+    made.state.update(optimizer.state)
+    for weight, gradient in zip(model.parameters(), gradients, strict=True):
+        weight.grad = gradient
+    return made
+
+
+def prepare_states(optimizer: torch.optim.Optimizer) -> None:
+    """Makes the states that the first step would make: where memory does not suffice for them, no weight has moved.
+
+    Raises:
+        torch.OutOfMemoryError, MemoryError, RuntimeError: as the allocator says it; may be called again.
+    """
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            if weight.grad is None or optimizer.state[weight]:
+                continue
+            moments = {kind: torch.zeros_like(weight) for kind in ("exp_avg", "exp_avg_sq")}
+            step = torch.zeros((), dtype=torch.float32, device=weight.device)
+            optimizer.state[weight].update(step=step, **moments)
+
+
 def learning_rate(recipe: Recipe, steps_done: int, scale: float) -> float:
     """The rate of the next step: linear warm-up to the recipe's, times `scale`."""
     warm = min(1.0, (steps_done + 1) / max(1, recipe.warmup_rounds))
@@ -77,6 +113,7 @@ class StochasticAdamW(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # torch's closure is of no use here
         """One step on every weight that has a gradient."""
+        prepare_states(self)
         number = 0
         for group in self.param_groups:
             for weight in group["params"]:
@@ -84,10 +121,6 @@ class StochasticAdamW(torch.optim.Optimizer):
                 if weight.grad is None:
                     continue
                 state = self.state[weight]
-                if not state:
-                    state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
-                    state["exp_avg"] = torch.zeros_like(weight)
-                    state["exp_avg_sq"] = torch.zeros_like(weight)
                 state["step"] += 1
                 generator = torch.Generator(device=weight.device)
                 generator.manual_seed(_noise_seed(self.seed, int(state["step"]), number))

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from swarmd.training.gathering import prompts_of, rollouts_of
 from swarmd.training.generation import sample_groups
 from swarmd.training.gradient import accumulate_gradient
 from swarmd.training.grpo import advantages
+from swarmd.training.ladder import Ladder, Rung, SamplingRoom, out_of_memory
 from swarmd.training.models import LoadedModel
-from swarmd.training.optimizers import learning_rate, make_optimizer
-from swarmd.training.recipe import Recipe
+from swarmd.training.optimizers import convert, learning_rate, make_optimizer, prepare_states
+from swarmd.training.recipe import Precision, Recipe
 from swarmd.training.rollouts import Completion, Rollout
 from swarmd.training.tokens import TokenizerInfo
 from swarmd.training.weights import load_optimizer, load_weights, save_optimizer, save_weights
@@ -33,6 +34,7 @@ OPTIMIZER_FILE = "optimizer.safetensors"
 
 # Rows of an evaluation sampled together where memory sets no tighter bound.
 _EVALUATION_ROWS = 256
+_UNBOUNDED_ROWS = 1 << 20
 
 _log = logging.getLogger("swarmd")
 
@@ -80,15 +82,24 @@ class GRPOTrainer(TrainerModule):
         last_update: report of the last `train` or `update`.
         steps: optimizer steps done.
         nonfinite_steps: steps left out because the gradient was not finite.
-        stepping: true while the optimizer moves the weights: who interrupts the round must wait for its end.
+        stepping: true while the weights move or change their format: who interrupts the round must wait for its end.
+        ladder: how much is done at once; who watches the memory joins here, and every lack of memory steps it down.
         parameters: how many, tied ones counted once.
+        beat: called after each token step and each micro-batch; who watches the progress sets it.
     """
 
-    def __init__(self, loaded: LoadedModel, recipe: Recipe, rows_at_once: int | None = None) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        recipe: Recipe,
+        rows_at_once: int | None = None,
+        leanest: Precision | None = None,
+    ) -> None:
         """Takes over the model: it stays in eval mode, where dropout cannot part training from sampling.
 
         Args:
             rows_at_once: bound on completions sampled together; None: a whole round.
+            leanest: the precision that may be gone down to where memory runs short; None: the recipe's own.
 
         Raises:
             ValueError: the weights' dtype does not fit the recipe, or there is no end token.
@@ -105,12 +116,14 @@ class GRPOTrainer(TrainerModule):
         self.nonfinite_steps = 0
         self.stepping = False
         self.parameters = loaded.parameters
-        self._rows_at_once = rows_at_once
-        self._token_budget = recipe.token_budget
+        self.beat: Callable[[], None] = _unwatched
+        top = Rung(recipe.token_budget, rows_at_once or _UNBOUNDED_ROWS, recipe.max_new_tokens, recipe.precision)
+        self.ladder = Ladder(top, recipe.group_size, leanest or recipe.precision, loaded.name, self._convert)
         self.begin_round(0)
 
     def begin_round(self, round: int) -> None:
-        """Sets the sampling noise to the round's."""
+        """Sets the sampling noise to the round's. A safe point: nothing of a round is in work."""
+        self.ladder.ease(between_rounds=True)
         self._generator = self._noise("sampling", round)
 
     def generate(self, inputs: Any) -> list[list[Completion]]:
@@ -120,9 +133,10 @@ class GRPOTrainer(TrainerModule):
             inputs: what a DataManager's `prepare_input` returns first: rows, chat messages under "prompt".
         """
         recipe, prompts = self.recipe, prompts_of(inputs, self.tokens)
+        self.ladder.rows = len(prompts) * recipe.group_size
         return sample_groups(
             self.model, self.tokens, prompts, recipe.group_size, recipe.max_new_tokens, recipe.temperature,
-            self._generator, self._rows_at_once,
+            self._generator, beat=self.beat, room=SamplingRoom(self.ladder),
         )  # fmt: skip
 
     def answer(
@@ -139,14 +153,14 @@ class GRPOTrainer(TrainerModule):
         """
         prompts = prompts_of(inputs, self.tokens)
         by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-        step = min(_EVALUATION_ROWS, self._rows_at_once or _EVALUATION_ROWS)
         generator = self._noise("evaluation", 0)
+        room = SamplingRoom(self.ladder, self.recipe.max_new_tokens)
         answers: dict[int, list[Completion]] = {}
-        for start in range(0, len(prompts), step):
-            some = by_length[start : start + step]
+        for start in range(0, len(prompts), _EVALUATION_ROWS):
+            some = by_length[start : start + _EVALUATION_ROWS]
             groups = sample_groups(
                 self.model, self.tokens, [prompts[index] for index in some], 1, self.recipe.max_new_tokens,
-                temperature, generator,
+                temperature, generator, beat=self.beat, room=room,
             )  # fmt: skip
             answers.update(zip(some, groups, strict=True))
             if progress is not None:
@@ -159,14 +173,16 @@ class GRPOTrainer(TrainerModule):
         Raises:
             ValueError: rewards that do not fit the completions, or are not finite.
         """
-        self.update(rollouts_of(state, data_manager, reward_manager, self.tokens, self.recipe.max_new_tokens))
+        longest = self.ladder.now.max_new_tokens
+        self.update(rollouts_of(state, data_manager, reward_manager, self.tokens, longest))
 
     def update(self, rollouts: Sequence[Rollout]) -> UpdateReport:
         """One GRPO step on the groups that have a signal; without any, or none at all, no step.
 
         Raises:
             ValueError: a reward that is not finite.
-            torch.OutOfMemoryError, MemoryError: not even one completion fits into memory.
+            torch.OutOfMemoryError, MemoryError: not even one completion fits into memory, and the ladder has ended.
+                No weight has moved.
         """
         self.last_update = self._update(rollouts)
         return self.last_update
@@ -178,9 +194,12 @@ class GRPOTrainer(TrainerModule):
         if not rows:
             return _nothing("no group with signal", recipe, len(rollouts), rate)
         self.optimizer.zero_grad(set_to_none=True)
-        done = accumulate_gradient(self.model, rows, recipe, self._token_budget)
-        # What did not fit once is not tried again every round.
-        self._token_budget = done.token_budget
+        self.ladder.row = max(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
+        self.ladder.tokens = len(rows) * self.ladder.row
+        done = accumulate_gradient(
+            self.model, rows, recipe, lambda: self.ladder.now.token_budget, self._after_micro_batch, self._shrink
+        )
+        self._prepare_step()
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm))
         skipped = ""
         if math.isfinite(norm):
@@ -215,6 +234,40 @@ class GRPOTrainer(TrainerModule):
             token_budget=done.token_budget,
         )
 
+    def _after_micro_batch(self) -> None:
+        self.beat()
+        self.ladder.ease()
+
+    def _shrink(self, error: BaseException) -> None:
+        self.ladder.shrink(error, "training")
+
+    def _prepare_step(self) -> None:
+        """Makes the optimizer's states, in less memory where it has to be; the gradients stay."""
+        while True:
+            try:
+                return prepare_states(self.optimizer)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                shortage = error.with_traceback(None)
+            self._shrink(shortage)
+
+    def step_down(self, reason: str) -> bool:
+        """Does with less memory from now on; False where nothing is left to give up. Between rounds only.
+
+        reason: what happened, for the message.
+        """
+        return self.ladder.step_down(reason)
+
+    def _convert(self, precision: Precision) -> None:
+        self.stepping = True
+        try:
+            recipe = replace(self.recipe, precision=precision)
+            self.optimizer = convert(self.optimizer, self.model, recipe)
+            self.recipe = recipe
+        finally:
+            self.stepping = False
+
     def evaluate(self, state: GameState, data_manager: DataManager, reward_manager: RewardManager) -> None:
         """GenRL's hook after training. Held-out scoring is the game's, which asks `answer`."""
 
@@ -229,7 +282,7 @@ class GRPOTrainer(TrainerModule):
         return {"steps": self.steps, "nonfinite_steps": self.nonfinite_steps}
 
     def restore(self, directory: Path, counters: dict[str, Any]) -> None:
-        """Back to what `save` wrote. The learning-rate scale stays as it is.
+        """Back to what `save` wrote, in the precision of now. The learning-rate scale stays as it is.
 
         Raises:
             WeightsError: the files are damaged or another model's.
@@ -254,6 +307,10 @@ class GRPOTrainer(TrainerModule):
     def _noise(self, purpose: str, round: int) -> torch.Generator:
         digest = hashlib.sha256(f"{self.recipe.seed}/{purpose}/{round}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def _unwatched() -> None:
+    """Nobody wants to know that the work gets on."""
 
 
 def _rows(rollout: Rollout) -> list[Row]:

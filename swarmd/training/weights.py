@@ -20,11 +20,10 @@ def save_weights(model: nn.Module, path: Path) -> None:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Copy the file's weights into the model.
+    """Copy the file's weights into the model, rounded to its number format where the file has another.
 
     Raises:
-        WeightsError: names, shapes or dtypes differ from the model's, or the file is damaged. The model is
-            then unchanged.
+        WeightsError: names or shapes differ from the model's, or the file is damaged. The model is then unchanged.
         OSError: the file cannot be read.
     """
     own = _own(model)
@@ -46,7 +45,7 @@ def save_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, path: Pat
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, path: Path) -> None:
-    """Replace the optimizer's state by the file's.
+    """Replace the optimizer's state by the file's, in the number format of the weights.
 
     Raises:
         WeightsError: the file is damaged, or has states of weights that the model has not. The optimizer is
@@ -60,7 +59,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, path: Pat
         weight = weights.get(name)
         if weight is None or tensor.shape not in ((), weight.shape):
             raise WeightsError(f"{path} holds {key} {tuple(tensor.shape)}, which is no state of this model")
-        states.setdefault(name, {})[kind] = tensor.to(weight.device)
+        # Steps are counted in fp32 whatever the weights are: bf16 cannot tell 256 from 257.
+        states.setdefault(name, {})[kind] = tensor.to(weight.device, None if kind == "step" else weight.dtype)
     optimizer.state.clear()
     for name, state in states.items():
         optimizer.state[weights[name]] = state
@@ -93,7 +93,7 @@ def _compare(path: Path, own: dict[str, Tensor], found: dict[str, Tensor]) -> No
         )
     for name, tensor in own.items():
         theirs = found[name]
-        if theirs.shape != tensor.shape or theirs.dtype != tensor.dtype:
+        if theirs.shape != tensor.shape or theirs.is_floating_point() != tensor.is_floating_point():
             raise WeightsError(
                 f"{path}: {name} is {theirs.dtype} {tuple(theirs.shape)}, the model has {tensor.dtype} "
                 f"{tuple(tensor.shape)}"

@@ -48,3 +48,14 @@ def test_a_score_is_the_mean_over_tasks_not_over_datasets() -> None:
     assert scored.count == 4
     assert scored.mean == 0.75
     assert scored.means() == {"easy": 1.0, "hard": 0.0}
+
+
+def test_a_pace_that_is_hurried_is_due_until_it_was_done() -> None:
+    pace = Pace(10)
+    pace.done(1)
+    pace.hurry()
+    assert pace.due(2, seconds=0.0)
+    pace.done(2)
+    assert not pace.due(3, seconds=0.0)
+    pace.rounds = 2
+    assert pace.due(4, seconds=0.0)

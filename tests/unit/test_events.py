@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmd.system.events import EVENTS, adopt_libraries, configure_logging, event
+from swarmd.system.events import EVENTS, adopt_libraries, configure_logging, context, event, set_context
 from swarmd.system.redaction import one_line, redact
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,7 +108,8 @@ def test_every_promised_kind_is_there() -> None:
     promised = {"started", "ready", "stopping", "stopped", "round_finished", "record_rejected"}
     promised |= {"child_replaced", "memory_stepped_down", "learning_stalled", "learning_collapsed"}
     promised |= {"checkpoint_saved", "checkpoint_restored", "checkpoint_damaged", "checkpoint_failed"}
-    assert promised | {"model_chosen"} <= EVENTS
+    promised |= {"model_chosen", "hung", "reloaded", "reload_refused", "service_stopped", "crashed", "refused"}
+    assert promised <= EVENTS
 
 
 def test_fields_stay_on_the_record_redacted() -> None:
@@ -268,3 +269,65 @@ def test_the_name_of_a_level_is_ours_when_a_library_has_renamed_it() -> None:
     finally:
         logging.addLevelName(logging.WARNING, "WARNING")
     assert out.getvalue() == "swarmd: somelib: warning: x\n"
+
+
+@pytest.fixture
+def no_context() -> Iterator[None]:
+    yield
+    set_context(**dict.fromkeys(context()))
+
+
+@pytest.mark.usefixtures("no_context")
+def test_the_context_keeps_what_is_not_named_and_none_takes_away() -> None:
+    set_context(round=7, phase="train", url="https://user:hunter2hunter2@host/")
+    set_context(phase="share")
+    assert context() == {"round": 7, "phase": "share", "url": "https://***@host/"}
+    set_context(url=None, never="x", phase=None)
+    set_context(never=None)
+    assert context() == {"round": 7}
+
+
+def test_a_librarys_line_is_told_with_its_place_and_source() -> None:
+    configured("debug")
+    seen: list[logging.LogRecord] = []
+
+    class Journal(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record)
+
+    logging.getLogger("swarmd").addHandler(Journal())
+    logging.getLogger("somelib.net").warning("x")
+    event("started", "y")
+    assert [record.pathname for record in seen] == [__file__, __file__]
+    assert [record.funcName for record in seen] == [test_a_librarys_line_is_told_with_its_place_and_source.__name__] * 2
+    assert vars(seen[0])["event_source"] == "somelib.net"
+
+
+def test_a_library_that_would_be_quiet_is_heard_at_debug() -> None:
+    out = configured("debug")
+    logging.getLogger("quietlib").setLevel(logging.ERROR)  # as transformers does with its own
+    adopt_libraries()
+    logging.getLogger("quietlib.deep").info("after all")
+    assert out.getvalue() == "swarmd: quietlib.deep: after all\n"
+
+
+def test_an_argument_that_cannot_be_written_ends_nobody() -> None:
+    class Unwritable:
+        def __str__(self) -> str:
+            raise RuntimeError("not to be written")
+
+        __repr__ = __str__
+
+    out = configured("debug")
+    for message, argument in (("got %s", Unwritable()), ("got %d", Unwritable()), (Unwritable(), "x")):
+        logging.getLogger("somelib").warning(message, argument)
+    assert len(out.getvalue().splitlines()) == 3
+    assert "[RuntimeError in writing" in out.getvalue()
+
+
+def test_the_nodes_last_words_are_told_even_before_the_log_is_set_up() -> None:
+    program = "from swarmd.system.events import crashed, refused\nrefused('no:\\na\\nb', 78)\ncrashed(OSError('gone'))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stderr.splitlines() == [
+        "swarmd: error: no:", "a", "b", "swarmd: critical: the node ends: OSError: gone", "OSError: gone",
+    ]  # fmt: skip

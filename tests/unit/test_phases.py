@@ -31,6 +31,34 @@ def test_phases_do_not_nest() -> None:
         pass
 
 
+def test_what_is_in_work_has_a_name_between_phases_too() -> None:
+    phases = Phases(lambda phase: None)
+    assert (phases.name, phases.begun) == ("start", False)
+    with phases.enter("generate"):
+        assert (phases.name, phases.begun) == ("generate", True)
+    assert (phases.name, phases.begun) == ("between", True)
+
+
+def test_the_observer_can_tell_the_first_phase_from_the_others() -> None:
+    begun: list[bool] = []
+    phases = Phases(lambda phase: begun.append(phases.begun))
+    for _ in range(2):
+        with phases.enter("generate"):
+            pass
+    assert begun == [False, True, True, True]
+
+
+def test_each_beat_and_each_edge_of_a_phase_counts_as_progress() -> None:
+    phases = Phases(lambda phase: None)
+    seen = [phases.beats]
+    with phases.enter("generate"):
+        seen.append(phases.beats)
+        phases.beat()
+        seen.append(phases.beats)
+    seen.append(phases.beats)
+    assert seen == sorted(set(seen))
+
+
 def test_seconds_of_a_phase_that_comes_twice_are_added_up_and_taken_once() -> None:
     phases = Phases(lambda phase: None)
     for _ in range(2):

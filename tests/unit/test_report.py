@@ -10,7 +10,7 @@ import pytest
 
 from swarmd.game.checkpoint import CheckpointStore
 from swarmd.game.history import BASE_ROUND, HeldoutRow, History, RoundRow
-from swarmd.game.keeper import Keeper
+from swarmd.game.keeper import Best, Keeper
 from swarmd.game.report import Reporter
 from swarmd.monitor.status import STATUS_FILE, ChildStatus, MemoryStatus, ModelStatus, Status, StatusFile, read_status
 
@@ -59,11 +59,17 @@ def history(tmp_path: Path) -> Iterator[History]:
 
 
 @pytest.fixture
-def reporter(tmp_path: Path, history: History) -> Iterator[Reporter]:
+def announced() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def reporter(tmp_path: Path, history: History, announced: list[str]) -> Iterator[Reporter]:
     store = CheckpointStore(tmp_path / "checkpoints", 2)
     keeper = Keeper(store, history, Untrained(), lambda: None, "embedded", "rollback", 1)
     children = {"scorer": ChildStatus(1, 2)}
-    reporter = Reporter(BEFORE, StatusFile(tmp_path / STATUS_FILE), history, keeper, lambda: children)
+    status_file = StatusFile(tmp_path / STATUS_FILE)
+    reporter = Reporter(BEFORE, status_file, history, keeper, lambda: children, announced.append)
     reporter.state("training")
     yield reporter
     reporter.state("stopped")
@@ -78,15 +84,58 @@ def shows(directory: Path, key: str, value: object) -> bool:
 
 def test_a_phase_that_lasts_is_seen_though_much_was_written_just_before(tmp_path: Path, reporter: Reporter) -> None:
     for phase in ("coordinate", "", "generate", "", "checkpoint", "", "coordinate"):
-        reporter.phase(phase)
+        reporter.phase(phase, 3)
     assert shows(tmp_path, "phase", "coordinate")
-    reporter.phase("")
-    reporter.phase("generate")
+    reporter.phase("", 3)
+    reporter.phase("generate", 3)
     assert shows(tmp_path, "phase", "generate")
 
 
+def test_a_request_to_stop_is_seen_and_nothing_that_follows_hides_it(tmp_path: Path, reporter: Reporter) -> None:
+    reporter.phase("generate", 7)
+    reporter.stopping()
+    reporter.phase("", 7)
+    reporter.phase("share", 7)
+    assert shows(tmp_path, "state", "stopping")
+    assert shows(tmp_path, "phase", "share")
+
+
+def test_of_a_node_that_failed_it_stays_known_where(tmp_path: Path, reporter: Reporter) -> None:
+    reporter.phase("train", 7)
+    reporter.state("failed")
+    found = read_status(tmp_path)
+    assert (found["state"], found["phase"], found["round"]) == ("failed", "train", 7)
+
+
+def test_the_line_is_announced_as_it_changes_with_what_people_should_know(
+    reporter: Reporter, announced: list[str]
+) -> None:
+    end = time.monotonic() + AGES
+    reporter.notice = "reload refused: why"
+    for phase in ("generate", "train"):
+        reporter.phase(phase, 7)
+        while not any(f"round 7, {phase};" in line for line in announced) and time.monotonic() < end:
+            time.sleep(0.01)
+    assert announced[-1].startswith("training: round 7, train; memory ")
+    assert announced[-1].endswith("; alone; reload refused: why")
+    assert len(announced) == len(set(announced))
+
+
+def test_what_was_reached_before_the_start_stands_in_the_status(
+    tmp_path: Path, history: History, reporter: Reporter
+) -> None:
+    history.record_heldout(HeldoutRow(BASE_ROUND, 1e9, 0.3, 0.35, 50, {"gcd": 0.3}))
+    history.record_heldout(HeldoutRow(8, 1e9, 0.4, None, 50, {"gcd": 0.4}))
+    reporter.resumed(9)
+    assert shows(tmp_path, "round", 9)
+    assert read_status(tmp_path)["heldout"]["last"] is None, "a measure that nobody vouches for"
+    reporter._keeper.best = Best(8, 0.4)
+    reporter.resumed(9)
+    assert shows(tmp_path, "heldout", {"base": 0.3, "last": 0.4, "best": 0.4, "round": 8})
+
+
 def test_the_end_is_written_at_once_and_is_the_last_word(tmp_path: Path, reporter: Reporter) -> None:
-    reporter.phase("train")
+    reporter.phase("train", 3)
     reporter.state("stopped")
     assert (read_status(tmp_path)["state"], read_status(tmp_path)["phase"]) == ("stopped", "")
     time.sleep(1.0)  # the writing thread would have come by twice

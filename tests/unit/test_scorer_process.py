@@ -59,7 +59,7 @@ def test_a_child_killed_in_the_middle_of_a_batch_is_replaced_and_the_batch_compl
         timer.join()
         assert scores == [SCORED, Score(0.0, "timeout"), SCORED]
         assert scorer.restarts == 1 and scorer.pid != first and gone(first)
-    [record] = [r for r in caplog.records if r.event_kind == "child_replaced"]
+    [record] = [r for r in caplog.records if getattr(r, "event_kind", "") == "child_replaced"]
     assert record.event_fields["child"] == "scorer" and record.levelno == logging.WARNING
 
 

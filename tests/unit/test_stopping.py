@@ -23,8 +23,11 @@ def _signals_of_the_test_runner() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+told: list[str] = []
+
+
 def request(interruptible: bool = True, finish_seconds: float = 0.05) -> StopRequest:
-    stop = StopRequest(lambda: interruptible, finish_seconds)
+    stop = StopRequest(lambda: interruptible, told.append, finish_seconds)
     stop.install()
     return stop
 
@@ -41,12 +44,14 @@ def work() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_signal_is_noted_and_its_name_kept(number: signal.Signals) -> None:
+    told.clear()
     stop = request(finish_seconds=3600.0)
     assert not stop.asked
     ask(number)
     ask(signal.SIGINT)
     assert stop.asked
     assert stop.signal_name == number.name
+    assert told == [number.name]
 
 
 def test_who_waits_is_woken_and_afterwards_nobody_waits() -> None:
@@ -76,7 +81,7 @@ def test_a_library_that_catches_every_exception_does_not_catch_this_one() -> Non
 
 def test_what_may_not_be_broken_off_is_as_soon_as_it_may() -> None:
     half_a_step = True
-    stop = StopRequest(lambda: not half_a_step, 0.05)
+    stop = StopRequest(lambda: not half_a_step, told.append, 0.05)
     stop.install()
     ask()
     time.sleep(0.3)  # some tries

@@ -170,16 +170,37 @@ class Allocator:
         MemoryError(),
     ],
 )
-def test_out_of_memory_halves_the_micro_batch_and_the_gradient_is_the_same(error, monkeypatch, caplog):
+def test_after_a_lack_of_memory_the_pass_is_begun_again_and_the_gradient_is_the_same(error, monkeypatch):
     rows = some_rows()
     whole, _ = gradient_of(rows, 100_000)
     Allocator(monkeypatch, 60, error)
-    with caplog.at_level("WARNING", logger="swarmd"):
-        parts, done = gradient_of(rows, 200)
-    assert done.token_budget == 50
-    assert [record.event_kind for record in caplog.records] == ["memory_stepped_down"] * 2
+    budgets = [200]
+    model = small_model()
+
+    def halve(shortage):
+        assert shortage is error
+        assert all(p.grad is None for p in model.parameters())
+        budgets.append(budgets[-1] // 2)
+
+    done = accumulate_gradient(model, rows, RECIPE, lambda: budgets[-1], shrink=halve)
+    assert (done.token_budget, budgets) == (50, [200, 100, 50])
     scale = max(float(g.abs().max()) for g in whole.values())
+    parts = {name: p.grad for name, p in model.named_parameters()}
     assert all((whole[name] - parts[name]).abs().max() < 1e-5 * scale for name in whole)
+
+
+def test_a_budget_that_shrinks_between_micro_batches_gives_the_same_gradient():
+    rows = some_rows()
+    whole, _ = gradient_of(rows, 100_000)
+    model, budgets = small_model(), [100]
+
+    def halve_once():
+        budgets[0] = 50
+
+    done = accumulate_gradient(model, rows, RECIPE, lambda: budgets[0], beat=halve_once)
+    assert done.token_budget == 50
+    scale = max(float(g.abs().max()) for g in whole.values())
+    assert all((whole[n] - p.grad).abs().max() < 1e-5 * scale for n, p in model.named_parameters())
 
 
 def test_out_of_memory_with_a_single_row_is_raised_and_leaves_no_gradient(monkeypatch):

@@ -12,6 +12,7 @@ import pytest
 from transformers import Qwen2Config
 
 from swarmd.system.exits import ConfigurationError
+from swarmd.system.pressure import NEAR
 from swarmd.training.memory import (
     DoesNotFit,
     ModelShape,
@@ -51,16 +52,16 @@ def test_fp32_with_large_batches_is_taken_where_there_is_room(half_billion):
 
 
 def test_batches_shrink_before_the_number_format_does(half_billion):
-    plan = choose_plan(half_billion, ROUND, 12 * GIB)
+    plan = choose_plan(half_billion, ROUND, 14 * GIB)
     assert plan.mode == "fp32"
     assert plan.token_budget < 16384
-    assert choose_plan(half_billion, ROUND, 8 * GIB).mode == "bf16-sr"
+    assert choose_plan(half_billion, ROUND, 9 * GIB).mode == "bf16-sr"
 
 
-@pytest.mark.parametrize("limit", [gib * GIB for gib in (8, 9, 10, 12, 16, 24, 48)])
+@pytest.mark.parametrize("limit", [gib * GIB for gib in (9, 10, 12, 16, 24, 48)])
 def test_a_plan_fits_its_limit_and_says_its_own_prediction(half_billion, limit):
     plan = choose_plan(half_billion, ROUND, limit)
-    assert plan.predicted_bytes <= limit
+    assert plan.predicted_bytes <= limit * NEAR  # where the node would begin to give up something
     assert plan.predicted_bytes == predict(half_billion, ROUND, plan.mode, plan.token_budget, plan.rows_at_once)
     assert plan.token_budget >= ROUND.row
     assert plan.rows_at_once % ROUND.group_size == 0

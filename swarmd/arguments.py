@@ -1,0 +1,86 @@
+"""What can be said on the command line: commands, options, help texts."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from swarmd import __version__
+
+Call = Callable[[argparse.Namespace], int]
+
+
+def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
+    """The whole command line. calls: by command ("model pull" for its actions), what the parsed options are handed to
+    (as `options.call`)."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", type=Path, metavar="PATH",
+                        help="the configuration (default: /etc/swarmd/config.yaml, and where there is none, "
+                             "the built-in defaults)")
+    common.add_argument("--state", type=Path, metavar="DIR",
+                        help="where checkpoints and curves are kept (default: $STATE_DIRECTORY, for root the "
+                             "service's /var/lib/swarmd where it is installed, else ~/.local/state/swarmd)")
+    common.add_argument("--instance", metavar="NAME",
+                        help="the node that swarmd@NAME.service runs: /etc/swarmd/NAME.yaml, /var/lib/swarmd/NAME")
+    reporting = argparse.ArgumentParser(add_help=False, parents=[common])
+    reporting.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+    whole = argparse.ArgumentParser(
+        prog="swarmd", description="Train a language model by reinforcement learning, alone or together with others.",
+        epilog="Exit codes: 0 done or asked to stop; 1 the answer is no; 2 wrong usage; 75 a fault that a restart may "
+               "mend; 78 a fault in the configuration.",
+    )
+    whole.add_argument("--version", action="version", version=f"swarmd {__version__}")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, help: str, parent: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=help, description=help, parents=[parent])
+        made.set_defaults(call=calls[name])
+        return made
+
+    run = command("run", "Run the node in the foreground until it is stopped.", common)
+    run.add_argument("--rounds", type=_at_least(1), metavar="N", help="end with exit code 0 after N rounds")
+    check = command("check", "Validate the configuration and print the plan: model, memory, tasks.", reporting)
+    check.add_argument("--no-plan", action="store_true",
+                       help="only read the configuration: no look at model, memory and tasks")
+    command("status", "Tell what the node does now, or did last.", reporting)
+    history = command("restarts", "List every start and stop of the service with its cause.", reporting)
+    history.add_argument("--since", metavar="WHEN",
+                         help="leave out what ended before: 2026-11-01, '2026-11-01 12:30', yesterday, 7d, '2 h ago'")
+    evaluation = command("eval", "Score the last checkpoint and the base model on held-out tasks.", reporting)
+    evaluation.add_argument("--samples", type=_at_least(1), metavar="N",
+                            help="held-out tasks (default: training.evaluate_samples)")
+    evaluation.add_argument("--seed", type=_at_least(0), default=0, metavar="N",
+                            help="which held-out tasks; 0 (default) are those that the node itself evaluates on")
+
+    model = commands.add_parser("model", help="Fetch, list and export models.",
+                                description="Fetch, list and export models.")
+    actions = model.add_subparsers(dest="action", required=True, metavar="ACTION")
+    pull = actions.add_parser("pull", parents=[common], help="Fetch a model of the Hugging Face hub into the cache.")
+    pull.add_argument("name", metavar="OWNER/NAME")
+    pull.add_argument("--revision", help="commit, tag or branch (default: model.revision, else the newest)")
+    pull.set_defaults(call=calls["model pull"])
+    listing = actions.add_parser("list", parents=[reporting], help="List the embedded model and those in the cache.")
+    listing.set_defaults(call=calls["model list"])
+    export = actions.add_parser("export", parents=[common],
+                                help="Write the trained model as a folder that transformers loads.")
+    export.add_argument("directory", type=Path, metavar="DIR", help="a new or empty folder")
+    export.set_defaults(call=calls["model export"])
+
+    command("import-env",
+            "Take over the environment variables of rl-swarm (MODEL_NAME, IDENTITY_PATH, ...) as a drop-in.", common)
+    return whole
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def integer(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if number < least:
+            raise argparse.ArgumentTypeError(f"{number} is less than {least}")
+        return number
+
+    return integer

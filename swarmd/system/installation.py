@@ -1,0 +1,85 @@
+"""Where the installed service keeps its things, and acting as its user: what the units in systemd/ say.
+
+An instance is one of several nodes on a machine: swarmd@NAME.service with /etc/swarmd/NAME.yaml.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarmd.system.exits import ConfigurationError
+
+CONFIG_ROOT = Path("/etc/swarmd")
+STATE_ROOT = Path("/var/lib/swarmd")
+CACHE_ROOT = Path("/var/cache/swarmd")
+RUNTIME_ROOT = Path("/run/swarmd")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+# Files and folders that the node without a name has in the same places, and that would be taken for an instance's.
+_TAKEN = frozenset({"config", "config.d", "credentials", "checkpoints", "lock", "huggingface"})
+
+
+@dataclass(frozen=True)
+class Installation:
+    """The places of one node that runs as a service; nothing says that it is installed."""
+
+    unit: str
+    config: Path
+    state: Path
+    runtime: Path
+
+
+def installation(instance: str | None) -> Installation:
+    """The service, or its instance of that name.
+
+    Raises:
+        ConfigurationError: no instance can have that name.
+    """
+    if instance is None:
+        return Installation("swarmd.service", CONFIG_ROOT / "config.yaml", STATE_ROOT, RUNTIME_ROOT)
+    if not _NAME.fullmatch(instance) or instance in _TAKEN:
+        raise ConfigurationError(
+            f"--instance {instance!r}: no instance can have this name; take letters, digits and _ . -, "
+            f"and none of {', '.join(sorted(_TAKEN))}"
+        )
+    return Installation(
+        f"swarmd@{instance}.service", CONFIG_ROOT / f"{instance}.yaml", STATE_ROOT / instance, RUNTIME_ROOT / instance
+    )
+
+
+def status_directory(instance: str | None, own_state: Path) -> Path:
+    """Where to look for the status of a node that was not named by its directory.
+
+    A user's own node comes before the machine's: own_state is where that would be. Root's is the machine's.
+    """
+    found = installation(instance).runtime
+    if instance is not None or not found.is_dir():
+        return found if instance is not None else own_state
+    return found if os.geteuid() == 0 or not own_state.is_dir() else own_state
+
+
+def become_owner(state: Path) -> None:
+    """As root, goes on as the user that the state directory belongs to.
+
+    What root writes there, or into the cache beside it, the service could not read. Does nothing for other users, for
+    root's own directories and where there is no such directory.
+    """
+    if os.geteuid() != 0 or not state.is_dir():
+        return
+    owner = state.stat().st_uid
+    if owner == 0:
+        return
+    try:
+        user = pwd.getpwuid(owner)
+    except KeyError:
+        raise ConfigurationError(
+            f"{state} belongs to user {owner}, which this machine does not have; `chown` it to the service's user"
+        ) from None
+    os.initgroups(user.pw_name, user.pw_gid)
+    os.setgid(user.pw_gid)
+    os.setuid(owner)
+    os.environ.update(HOME=user.pw_dir, USER=user.pw_name, LOGNAME=user.pw_name)

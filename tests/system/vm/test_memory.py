@@ -1,0 +1,45 @@
+"""The node near the end of its memory: first it makes do with less, and only then does the kernel act."""
+
+from __future__ import annotations
+
+from swarmd.system.ledger import OOM_KILL
+from tests.system.vm.conftest import Times
+from tests.system.vm.node import Node
+
+
+def test_slow_growth_towards_the_limit_costs_no_restart(node: Node, times: Times) -> None:
+    run = node.current()
+    with times.of("leak of 25 MiB/s until the node steps down"):
+        node.fault("leak 25")
+        node.until(lambda: node.events("memory_stepped_down", run), "an event memory_stepped_down")
+    # The leak stops where it is: the node has to live with that.
+    node.fault("leak 0")
+    before = len(node.rounds_finished(run))
+    with times.of("five rounds near the limit"):
+        node.until(lambda: len(node.rounds_finished(run)) >= before + 5, "five more rounds")
+    assert node.current() == run, "the service or its scorer was restarted"
+    assert node.show("NRestarts") == {"NRestarts": "0"}
+    assert node.out_of_memory() == []
+
+
+def test_a_leak_takes_the_whole_node_which_comes_back_where_it_was(node: Node, times: Times) -> None:
+    run = node.until_trains()
+    pids = node.processes()
+    assert {run.pid, *run.children.values()} <= set(pids)
+    kills = node.restarts()["totals"].get(OOM_KILL, 0)
+    with times.of("leak of 200 MiB/s until the service is killed"):
+        node.fault("leak 200")
+        node.until(lambda: node.show("InvocationID")["InvocationID"] != run.invocation, "another run of the service")
+    with times.of("kill for want of memory to training"):
+        after = node.until_trains()
+    # Nothing of the old run has survived the kill of one of its processes.
+    assert not set(pids) & set(node.processes())
+    assert len(node.out_of_memory()) == 1
+    # A round is told after its checkpoint: killed between the two, one more is saved than was told.
+    told = max(node.rounds_finished(run))
+    assert node.restored(after) in (told, told + 1)
+    end = node.end_of(run)
+    assert end["cause"] == OOM_KILL
+    assert end["round"] in (told, told + 1), end
+    assert node.restarts()["totals"][OOM_KILL] == kills + 1
+    assert node.show("Result", "ActiveState") == {"Result": "success", "ActiveState": "active"}
