@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from swarmd.config import Config
-from swarmd.system.exits import ConfigurationError
+from swarmd.system.exits import ConfigurationError, RestartableError
 from swarmd.system.memory import MemoryLimit, memory_limit
 from swarmd.system.paths import cache_directory
 from swarmd.tasks.environment import Environment, EnvironmentContext, Scoring, load_environment
@@ -61,15 +61,24 @@ class Chosen:
 
 
 def the_device(config: Config) -> torch.device:
-    """Raises ConfigurationError where a GPU is asked for and there is none: the node must not fall back in silence."""
+    """Where to compute. A GPU that is asked for and not there is an error: the node must not fall back in silence.
+
+    Raises:
+        ConfigurationError: this torch cannot use a GPU at all.
+        RestartableError: it could, but finds none; at boot the driver may come later than the node.
+    """
     if config.model.device == "cpu" or (config.model.device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
-    if not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.version.cuda is None:
         raise ConfigurationError(
-            "model.device is cuda, but torch finds no GPU; install a CUDA build of torch and the driver, "
-            "or set model.device: cpu"
+            "model.device is cuda, but this torch is a build without CUDA; install the one with it (make run "
+            "FLAVOUR=cuda, or the package swarmd-cuda), or set model.device: cpu"
         )
-    return torch.device("cuda")
+    raise RestartableError(
+        "model.device is cuda, but torch finds no GPU; look at `nvidia-smi` for the driver, or set model.device: cpu"
+    )
 
 
 def the_limit(config: Config, device: torch.device) -> MemoryLimit:

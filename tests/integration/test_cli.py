@@ -104,14 +104,14 @@ def test_every_command_refuses_a_broken_configuration_as_a_real_process(command:
         ("tasks: {environment: nosuch.module:factory}\n", "nosuch"),
         ("model: {name: /nowhere}\n", "model /nowhere: /nowhere is not a folder"),
         ("memory: {limit: 256M}\n", "the limit is 0.2 GiB"),
-        ("model: {device: cuda}\n", "model.device is cuda, but torch finds no GPU"),
+        ("model: {device: cuda}\n", "model.device is cuda, but this torch is a build without CUDA"),
     ],
 )
 def test_what_only_shows_at_the_start_ends_with_78_too(
     text: str, message: str, public: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if "cuda" in text and torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
+    if "cuda" in text and torch.version.cuda is not None:
+        pytest.skip("this torch could use a GPU")
     (public / "config.yaml").write_text(text)
     assert runs("run", "--config", public / "config.yaml", "--state", tmp_path / "s", "--rounds", 1) == 78
     assert message in capsys.readouterr().err

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from swarmd.tasks.environment import Environment, EnvironmentContext
 
 COMMAND_FILE = "fault"
-SLOW_SECONDS = 95.0
+SLOW_SECONDS = 65.0
 _IN_A_PHASE = ("hang", "seize", "raise")
 _LOOK_EVERY = 0.1
 # Until then the status tells of the phase; afterwards nothing in the process can.

@@ -68,9 +68,9 @@ class Machine:
                 command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, preexec_fn=lambda: die_with(parent)
             )
         try:
-            self._leader = self.until(self._systemd, 60, "systemd-nspawn starts the root's init")
+            self._leader = self.until(self._systemd, 60, "systemd-nspawn starts the root's init", every=0.1)
             # It answers before it has begun: not yet, and at first not at all.
-            self.until(self._booted, PATIENCE, "the machine has booted")
+            self.until(self._booted, PATIENCE, "the machine has booted", every=0.1)
         except BaseException:
             self._kill()
             raise
@@ -119,15 +119,16 @@ class Machine:
         temporary.chmod(mode)
         temporary.rename(target)
 
-    def until(self, what: Callable[[], Found | None], seconds: float, why: str) -> Found:
-        """What `what` returns, as soon as that is true. MachineError where it isn't within `seconds`."""
+    def until(self, what: Callable[[], Found | None], seconds: float, why: str, every: float = 0.5) -> Found:
+        """What `what` returns, as soon as that is true; it is asked `every` so many seconds, since asking costs the
+        machine its time. MachineError where it isn't within `seconds`."""
         end = time.monotonic() + seconds
         while not (found := what()):
             if self._nspawn is None or self._nspawn.poll() is not None:
                 raise self._failed(f"the machine is off while waiting until {why}")
             if time.monotonic() > end:
                 raise self._failed(f"not within {seconds:g} s: {why}")
-            time.sleep(0.1)
+            time.sleep(every)
         return found
 
     def signal(self, name: str, pid: int) -> None:

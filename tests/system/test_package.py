@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.system import roots
-from tests.system.repacked import MARK, repacked
+from tests.system.repacked import MARK, STRAY, repacked
 
 pytestmark = pytest.mark.skipif(roots.why_not() is not None, reason=str(roots.why_not()))
 
@@ -36,7 +36,7 @@ def root(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return repacked("99", tmp_path_factory.mktemp("newer"), whole=False)
+    return repacked("99", tmp_path_factory.mktemp("newer"))
 
 
 def state(root: Path) -> str:
@@ -120,7 +120,7 @@ def test_it_runs_as_its_user_and_leaves_nothing_beside_its_files(root: Path) -> 
 
 
 def test_an_upgrade_from_an_older_build_keeps_what_the_administrator_changed(tmp_path: Path) -> None:
-    older = repacked("0.0.1", tmp_path, whole=True)
+    older = repacked("0.0.1", tmp_path)
     with roots.layered(roots.bare_root(), tmp_path / "machine") as root:
         roots.install(root, older)
         config = root / "etc/swarmd/config.yaml"
@@ -139,6 +139,7 @@ def test_an_upgrade_from_an_older_build_keeps_what_the_administrator_changed(tmp
         assert (root / "etc/swarmd/config.yaml.dpkg-dist").exists(), "the new default is there to compare"
         assert not (root / ENABLED).exists(), "disabled stays disabled"
         assert (root / "var/lib/swarmd/checkpoints/weights").read_text() == "learned"
+        assert not (root / STRAY).exists(), "what the older version alone had is gone"
         changed = roots.offline(root, "sh", "-c", "dpkg --verify swarmd || true").split()
         assert changed == ["??5??????", "c", "/etc/swarmd/config.yaml"]
 
@@ -149,7 +150,8 @@ def test_an_upgrade_replaces_an_untouched_configuration(root: Path, newer: Path)
     assert stat.S_IMODE((root / "etc/swarmd/config.yaml").stat().st_mode) == 0o640
     assert not (root / "etc/swarmd/config.yaml.dpkg-dist").exists()
     assert (root / ENABLED).is_symlink()
-    assert not (root / "usr/lib/swarmd/lib").exists(), "what the newer version does not have is gone"
+    left = [path for path in (root / "usr/lib/swarmd/lib").rglob("*") if not path.is_dir()]
+    assert left == [root / STRAY], "what the newer version does not have is gone"
 
 
 def test_owners_set_with_dpkg_statoverride_are_kept(root: Path, newer: Path) -> None:
@@ -173,7 +175,7 @@ def test_removing_keeps_state_and_configuration_for_the_next_installation(root: 
     assert (root / ENABLED).is_symlink()
 
 
-def test_purging_removes_all_but_a_copy_of_each_identity(root: Path) -> None:
+def test_purging_removes_all_but_a_copy_of_each_identity(root: Path, newer: Path) -> None:
     write_state(root)
     link = root / "etc/systemd/system/multi-user.target.wants/swarmd@second.service"
     link.symlink_to("/lib/systemd/system/swarmd@.service")
@@ -191,8 +193,8 @@ def test_purging_removes_all_but_a_copy_of_each_identity(root: Path) -> None:
         assert stat.S_IMODE(copy.stat().st_mode) == 0o600
         assert f"/var/backups/swarmd/{copy.name}" in said, "where it is must be said"
 
-    roots.install(root, roots.PACKAGE)
-    assert roots.offline(root, "dpkg", "--verify", "swarmd") == ""
+    roots.install(root, newer)
+    assert (root / "etc/swarmd/config.yaml").read_text().endswith(MARK)
     assert (root / ENABLED).is_symlink()
 
 

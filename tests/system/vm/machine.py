@@ -28,7 +28,7 @@ from tests.system.vm.kernel import Kernel
 PATIENCE = 1200.0
 """Seconds after which something that should have happened counts as failed, emulated and beside other work."""
 _LAST_CHARACTERS = 3000
-_APPEND = "console=ttyS0 root=/dev/vda rw rdinit=/init panic=-1 loglevel=4 systemd.show_status=no"
+_APPEND = "console=ttyS0 root=/dev/vda rw rdinit=/init panic=-1 loglevel=4 systemd.show_status=no systemd.getty_auto=no"
 # What fails before the agent runs is told nowhere else.
 _APPEND += " systemd.journald.forward_to_console=1 systemd.journald.max_level_console=err"
 

@@ -55,10 +55,11 @@ def test_what_the_node_can_write_it_cannot_execute(node: Node) -> None:
     as_the_node = (
         "nsenter", f"--target={pid}", "--mount", "setpriv", "--reuid=swarmd", "--regid=swarmd", "--clear-groups",
     )  # fmt: skip
-    executable = sorted(path for path, found in options.items() if "rw" in found and "noexec" not in found)
-    for path in executable:
-        search = ("find", path, "-xdev", "!", "-type", "l", "-writable", "-print", "-quit")
-        assert node.machine.run(*as_the_node, *search, check=False).output.strip() == "", path
+    executable = {path for path, found in options.items() if "rw" in found and "noexec" not in found}
+    # find(1) names what it may not look into, and mount points, which are judged above for themselves.
+    search = ("sh", "-c", 'find "$@" -xdev ! -type l -writable 2>/dev/null', "sh", *sorted(executable))
+    found = node.machine.run(*as_the_node, *search, check=False).output.splitlines()
+    assert set(found) <= options.keys(), found
 
 
 def test_the_memory_limit_is_a_share_of_the_machine_and_the_node_plans_inside_it(node: Node) -> None:

@@ -38,6 +38,9 @@ def test_a_leak_takes_the_whole_node_which_comes_back_where_it_was(node: Node, t
     # A round is told after its checkpoint: killed between the two, one more is saved than was told.
     told = max(node.rounds_finished(run))
     assert node.restored(after) in (told, told + 1)
+    # What it had to give up before is remembered: it does not climb up again to where it fell.
+    if node.events("memory_stepped_down", run):
+        assert "resumed" in [record["SWARMD_WHAT"] for record in node.events("memory_stepped_down", after)]
     end = node.end_of(run)
     assert end["cause"] == OOM_KILL
     assert end["round"] in (told, told + 1), end
