@@ -20,7 +20,7 @@ from swarmd.arguments import parser
 from swarmd.system.events import crashed, refused
 from swarmd.system.exits import EXIT_CONFIG, EXIT_OK, EXIT_RESTART, ConfigurationError, RestartableError
 from swarmd.system.installation import become_owner, installation, status_directory
-from swarmd.system.redaction import conceal, redact
+from swarmd.system.redaction import conceal, one_line, redact
 from swarmd.system.startup import prepare_process
 from swarmd.system.streams import report_uncaught
 
@@ -121,11 +121,11 @@ def _run(options: argparse.Namespace) -> int:
     except ConfigurationError as error:
         notifier().failed(str(error), errno.EINVAL)
         raise
-    from swarmd.daemon import run
-    from swarmd.system.paths import state_directory
-
-    become_owner(state_directory(options.state))
     try:
+        from swarmd.daemon import run
+        from swarmd.system.paths import state_directory
+
+        become_owner(state_directory(options.state))
         return run(config, options.state, options.rounds, options.config)
     except (ConfigurationError, RestartableError):
         raise
@@ -194,7 +194,7 @@ def _status(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(status)
     else:
-        print("\n".join(status_lines(status)))
+        print("\n".join(map(one_line, status_lines(status))))  # what a node writes shall not steer the terminal
     return EXIT_OK
 
 
@@ -217,7 +217,7 @@ def _restarts(options: argparse.Namespace) -> int:
     if options.json:
         _print_json(restart_json(told))
     else:
-        print("\n".join(restart_lines(told)))
+        print("\n".join(map(one_line, restart_lines(told))))
     return EXIT_OK
 
 

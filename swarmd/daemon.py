@@ -207,6 +207,7 @@ class _Node:
                 game.run_game()
             except RoundAbandoned:
                 # What it left are the weights of the last finished round. Of any other fault that is not known.
+                self._phases.current = ""  # it may have come between a phase's announcement and its block
                 self._flush(keeper)
                 raise
             self._flush(keeper)
@@ -297,4 +298,5 @@ class _Node:
 
 def _children(scorer: Scorer) -> dict[str, ChildStatus]:
     # Between the death of one scorer and the start of the next there is none.
-    return {"scorer": ChildStatus(scorer.pid, scorer.restarts)} if scorer.pid is not None else {}
+    pid = scorer.pid
+    return {} if pid is None else {"scorer": ChildStatus(pid, scorer.restarts)}

@@ -24,7 +24,7 @@ def fetch(name: str, config_path: Path | None, progress: Callable[[int], None]) 
         ModelError: a person has to mend it; the reason stands above it on stderr.
         RestartableError: the network or the hub was at fault.
     """
-    command = [sys.executable, "-m", "swarmd", "model", "pull", name]
+    command = [sys.executable, "-P", "-s", "-m", "swarmd", "model", "pull", name]
     if config_path is not None:
         command += ["--config", str(config_path)]
     cache = hub_cache()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,9 @@ class Trained:
             ConfigurationError: there is none, or it is another model's.
         """
         directory = self.state / CHECKPOINTS
-        with tempfile.TemporaryDirectory(prefix=".reading-", dir=self.state) as aside:
+        # Root reads where the service's user can put no link in the way.
+        foreign = os.geteuid() == 0 and self.state.stat().st_uid != 0
+        with tempfile.TemporaryDirectory(prefix=".reading-", dir=None if foreign else self.state) as aside:
             checkpoint = snapshot(directory, Path(aside)) if directory.is_dir() else None
             if checkpoint is None:
                 raise ConfigurationError(

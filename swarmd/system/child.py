@@ -155,7 +155,8 @@ class ChildKeeper:
     @property
     def pid(self) -> int | None:
         """The process id of the running child, None between two of them."""
-        return self._child.pid if self._child else None
+        child = self._child  # read once: other threads ask as well
+        return child.pid if child else None
 
     def get(self) -> Child:
         """The child; where there is none, a new one, after the delay that is due. Raises what `start` raises."""

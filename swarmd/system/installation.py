@@ -70,7 +70,12 @@ def become_owner(state: Path) -> None:
     """
     if os.geteuid() != 0 or not state.is_dir():
         return
-    owner = state.stat().st_uid
+    trusted = state
+    for root in (STATE_ROOT, CACHE_ROOT):
+        # What lies in a folder of the service's user may be a link of that user's making: ask the folder itself.
+        if root in state.absolute().parents and root.is_dir() and root.stat().st_uid != 0:
+            trusted = root
+    owner = trusted.stat().st_uid
     if owner == 0:
         return
     try:

@@ -115,6 +115,9 @@ class JournalHandler(logging.Handler):
                 return
             except OSError:
                 self._lost += 1  # this one it does not take (too large, no memory); the next it may
+                if not self._waiting:
+                    self._waiting_bytes -= sum(map(len, fields))
+                    return  # how many are missing is told when it takes one again
             self._waiting_bytes -= sum(map(len, fields))
         self._away = False
         if self._lost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -152,7 +153,7 @@ def _read(path: Path) -> Ledger | None:
         raise LedgerUnreadable(f"{path} cannot be read: {error.strerror}") from error
     try:
         return _parsed(json.loads(content, parse_constant=_refuse_constant))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ArithmeticError) as error:
         raise ValueError(f"{path} is damaged: {error!r}") from error
 
 
@@ -168,6 +169,8 @@ def _parsed(document: dict[str, Any]) -> Ledger:
         run=None if run is None else Run(**run),
         stops=tuple(Stop(**stop) for stop in document["stops"]),
     )
+    if not _are_numbers((ledger.uptime_s,)):
+        raise ValueError(f"{ledger.uptime_s} is no time in seconds")
     for stop in ledger.stops:
         words = (stop.time, stop.cause, stop.invocation, stop.boot_id, stop.version)
         numbers = (stop.uptime_s or 0.0, stop.backoff_s, stop.round or 0)
@@ -179,7 +182,7 @@ def _parsed(document: dict[str, Any]) -> Ledger:
 
 
 def _are_numbers(values: Sequence[object]) -> bool:
-    return all(isinstance(value, int | float) for value in values)
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -59,10 +59,10 @@ class Phases:
             raise RuntimeError(f"phase {phase} begins inside phase {self.current}")
         self.beats += 1
         self.current = phase
-        self._observer(phase)
-        self._begun = True
         begun = time.monotonic()
         try:
+            self._observer(phase)
+            self._begun = True
             yield
         finally:
             self._seconds[phase] = self._seconds.get(phase, 0.0) + time.monotonic() - begun

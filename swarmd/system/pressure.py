@@ -118,7 +118,11 @@ def tree_bytes(root: Path = Path("/")) -> int:
 
 
 def _descendants(proc: Path, pid: str) -> Iterator[str]:
-    for children in sorted((proc / pid / "task").glob("*/children")):
+    try:
+        files = sorted((proc / pid / "task").glob("*/children"))
+    except OSError:  # the process has ended meanwhile
+        return
+    for children in files:
         try:
             found = children.read_text().split()
         except OSError:  # that thread has ended
@@ -201,7 +205,10 @@ class MemoryGuard:
 
     def _watch(self) -> None:
         while not self._ended.wait(self._interval):
-            self.look()
+            try:
+                self.look()
+            except (OSError, ValueError):
+                continue  # a process or a group went away in the middle: one look less
 
 
 def trim_heap() -> None:

@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ CACHE = REPOSITORY / ".run" / "cache" / "system"
 _RELEASE = "bookworm"
 # What a server has whatever it is for. No Python packages: the interpreter comes because the package depends on it.
 _ALWAYS = ("systemd", "systemd-sysv", "dbus")
+_ROOM = 3 << 30  # bytes: the package unpacked, and half as much again
+_UNUSED_SECONDS = 3600
 _TOOLS = ("mmdebstrap", "dpkg-deb", "unshare", "chroot", "mount")
 
 
@@ -68,10 +71,12 @@ def shared_root() -> Path:
     with _made_once(root) as building:
         if building is not None:
             for old in CACHE.glob("installed-*"):
-                if old not in (root, building):
-                    shutil.rmtree(old)  # two gigabytes of a build that is gone
+                # Two gigabytes of a build that is gone; another run may still have it booted.
+                if old not in (root, building) and time.time() - old.stat().st_mtime > _UNUSED_SECONDS:
+                    shutil.rmtree(old)
             _call("cp", "-a", "--reflink=auto", f"{bare_root()}/.", building)
             install(building, PACKAGE)
+    os.utime(root)
     return root
 
 
@@ -85,10 +90,29 @@ def installed_root(folder: Path) -> Iterator[Path]:
 @contextmanager
 def layered(lower: Path, folder: Path) -> Iterator[Path]:
     """`lower` with changes kept in `folder`: an overlay at `folder`/root, or a copy where the kernel has no overlay
-    for these file systems (an overlay on an overlay, as in many containers). Nothing of it is left at the end."""
+    for these file systems (an overlay on an overlay, as in many containers). Nothing of it is left at the end.
+
+    The changes are in memory where there is plenty: to write and to delete the 30,000 files of the package takes a
+    disk minutes.
+    """
+    folder.mkdir(parents=True)
+    in_memory = _available_memory() > 4 * _ROOM
+    if in_memory:
+        _call("mount", "-t", "tmpfs", "-o", f"mode=0700,size={_ROOM}", "tmpfs", folder)
+    try:
+        with _overlay(lower, folder) as root:
+            yield root
+    finally:
+        if in_memory:
+            _call("umount", folder)
+        folder.rmdir()
+
+
+@contextmanager
+def _overlay(lower: Path, folder: Path) -> Iterator[Path]:
     root, changes, work = (folder / name for name in ("root", "changes", "work"))
     for made in (root, changes, work):
-        made.mkdir(parents=True)
+        made.mkdir()
     changes.chmod(0o755)  # which is the new root's mode, whatever this process' umask is
     options = f"lowerdir={lower},upperdir={changes},workdir={work}"
     mounted = subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", root], capture_output=True)
@@ -120,10 +144,10 @@ def install(root: Path, package: Path, *options: str) -> str:
 
 
 def offline(root: Path, *command: str, input: str = "") -> str:
-    """Runs a command in `root` without a network, with /proc, and returns its output. Raises RootError where it
-    fails."""
-    # --fork --pid: what the command leaves running dies with it; --mount-proc comes too late for a root elsewhere.
-    script = 'mount -t proc proc "$1/proc" && exec chroot "$@"'
+    """Runs a command in `root` without a network, with /proc and /dev/shm, and returns its output. Raises RootError
+    where it fails."""
+    # --fork --pid: what the command leaves running dies with it. The mounts are the command's own.
+    script = 'mount -t proc proc "$1/proc" && mount -t tmpfs -o mode=1777 shm "$1/dev/shm" && exec chroot "$@"'
     entered = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script, "sh", str(root)]
     return _call(*entered, *command, input=input)
 
@@ -161,6 +185,14 @@ def _made_once(root: Path) -> Iterator[Path | None]:
         building.mkdir()
         yield building
         building.rename(root)
+
+
+def _available_memory() -> int:
+    """Bytes, as proc(5) has them in /proc/meminfo; limits of control groups are not looked at."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    return 0
 
 
 def _dependencies() -> list[str]:

@@ -67,11 +67,10 @@ def node(machine: Machine, name: str, settings: dict[str, dict[str, Any]], unit:
     return service
 
 
-def started(machine: Machine, name: str, settings: dict[str, dict[str, Any]], unit: str = "") -> Service:
-    """One that has played a round."""
-    service = node(machine, name, settings, unit)
+def started(service: Service) -> Service:
+    """The node, when it has played a round."""
     service.systemctl("start")
-    machine.until(lambda: service.rounds_done() > 0, 120, f"{name} has played a round")
+    service.machine.until(lambda: service.rounds_done() > 0, 120, f"{service.name} has played a round")
     return service
 
 
@@ -164,31 +163,45 @@ def stop_when_stuck(service: Service) -> float:
 Played = dict[str, "Future[Any]"]
 
 
-def hang_twice(machine: Machine, one: str, other: str) -> Service:
+def hang_twice(service: Service, one: str, other: str) -> Service:
     """Not more often: after three quick failures in a row a node waits before it starts."""
-    service = started(machine, f"hanging-{one}", HANGING, SOON)
-    return fail(service, f"hang {one}", f"hang {other}")
+    return fail(started(service), f"hang {one}", f"hang {other}")
 
 
 @pytest.fixture(scope="module")
 def played(machine: Machine) -> Iterator[Played]:
     """All parts, by name, the longest first; each ends with what its test looks at."""
-    slow = node(machine, "slow", SLOW, f"TimeoutStartSec={START_TIMEOUT}")
-    slow.systemctl("start", "--no-block")
-    # The time that the interpreter needs to import torch is not extended: here it has both cores.
-    machine.until(lambda: slow.show("StatusText"), START_TIMEOUT, "the slow node has begun")
+    made = {
+        name: node(machine, name, settings, unit)
+        for name, settings, unit in (
+            ("slow", SLOW, f"TimeoutStartSec={START_TIMEOUT}"),
+            ("hanging-start", HANGING_IN_START, SOON),
+            ("crashing", SMALL, SOON),
+            *((f"hanging-{phase}", HANGING, SOON) for phase in PHASES[::2]),
+            ("seized", FAULTY, f"{SOON}\nWatchdogSec=10s"),
+            ("failing", FAULTY, SOON),
+            ("stuck", FAULTY, SOON),
+            ("misconfigured", {"training": {"group_size": 1}}, ""),
+            ("one", SMALL, ""),
+            ("two", SMALL, ""),
+        )
+    }
+    # Alone, because the time that the interpreter needs for its libraries is not extended; and with all drop-ins
+    # written, because systemd 252 forgets at every daemon-reload how far it has extended a start.
+    made["slow"].systemctl("start", "--no-block")
+    machine.until(lambda: made["slow"].show("StatusText"), START_TIMEOUT, "the slow node has begun")
     parts: dict[str, Callable[[], Any]] = {
-        "slow": lambda: start_seconds(slow),
-        "start": lambda: hang_in_start(node(machine, "hanging-start", HANGING_IN_START, SOON)),
-        "crashes": lambda: crash(node(machine, "crashing", SMALL, SOON)),
-        "generate+share": lambda: hang_twice(machine, "generate", "share"),
-        "admit+train": lambda: hang_twice(machine, "admit", "train"),
-        "checkpoint+evaluate": lambda: hang_twice(machine, "checkpoint", "evaluate"),
-        "seized": lambda: fail(started(machine, "seized", FAULTY, f"{SOON}\nWatchdogSec=10s"), "seize train"),
-        "failing": lambda: fail(started(machine, "failing", FAULTY, SOON), "raise train", "kill SEGV"),
-        "stuck": lambda: stop_when_stuck(started(machine, "stuck", FAULTY, SOON)),
-        "refused": lambda: misconfigure(node(machine, "misconfigured", {"training": {"group_size": 1}})),
-        "beside": lambda: beside(started(machine, "one", SMALL), started(machine, "two", SMALL)),
+        "slow": lambda: start_seconds(made["slow"]),
+        "start": lambda: hang_in_start(made["hanging-start"]),
+        "crashes": lambda: crash(made["crashing"]),
+        "generate+share": lambda: hang_twice(made["hanging-generate"], "generate", "share"),
+        "admit+train": lambda: hang_twice(made["hanging-admit"], "admit", "train"),
+        "checkpoint+evaluate": lambda: hang_twice(made["hanging-checkpoint"], "checkpoint", "evaluate"),
+        "seized": lambda: fail(started(made["seized"]), "seize train"),
+        "failing": lambda: fail(started(made["failing"]), "raise train", "kill SEGV"),
+        "stuck": lambda: stop_when_stuck(started(made["stuck"])),
+        "refused": lambda: misconfigure(made["misconfigured"]),
+        "beside": lambda: beside(started(made["one"]), started(made["two"])),
     }
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield {name: pool.submit(part) for name, part in parts.items()}

@@ -157,7 +157,8 @@ def test_an_upgrade_replaces_an_untouched_configuration(root: Path, newer: Path)
 def test_owners_set_with_dpkg_statoverride_are_kept(root: Path, newer: Path) -> None:
     roots.offline(root, "dpkg-statoverride", "--update", "--add", "root", "root", "0600", "/etc/swarmd/config.yaml")
     roots.install(root, newer)
-    assert roots.offline(root, "stat", "--format=%a %U %G", "/etc/swarmd/config.yaml").split() == ["600", "root", "root"]
+    owners = roots.offline(root, "stat", "--format=%a %U %G", "/etc/swarmd/config.yaml")
+    assert owners.split() == ["600", "root", "root"]
 
 
 def test_removing_keeps_state_and_configuration_for_the_next_installation(root: Path, newer: Path) -> None:

@@ -60,7 +60,9 @@ def test_root_goes_on_as_the_owner_of_the_state_and_cannot_go_back(tmp_path: Pat
     os.chown(state, 65534, 65534)  # nobody, whom every system has
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
-    shown = subprocess.run([sys.executable, "-c", ACT, str(state)], capture_output=True, text=True, cwd=ROOT, check=True)
+    shown = subprocess.run(
+        [sys.executable, "-c", ACT, str(state)], capture_output=True, text=True, cwd=ROOT, check=True
+    )
     assert shown.stdout.splitlines()[1] == "for good"
     assert shown.stdout.startswith("65534 65534 65534 [65534] /")
     assert (state / "written").stat().st_uid == 65534
