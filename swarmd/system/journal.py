@@ -115,16 +115,15 @@ class JournalHandler(logging.Handler):
                 return
             except OSError:
                 self._lost += 1  # this one it does not take (too large, no memory); the next it may
-                if not self._waiting:
-                    self._waiting_bytes -= sum(map(len, fields))
-                    return  # how many are missing is told when it takes one again
             self._waiting_bytes -= sum(map(len, fields))
         self._away = False
-        if self._lost:
+        if self._lost and _listens(self._address, 0.0):
             lost, self._lost = self._lost, 0
             text = f"{lost} lines are missing here: the journal did not take them"
-            self._enqueue(list(_named({"MESSAGE": text, "PRIORITY": 4, "SYSLOG_IDENTIFIER": IDENTIFIER})))
-            self._drain(0.0)
+            try:
+                self._send(list(_named({"MESSAGE": text, "PRIORITY": 4, "SYSLOG_IDENTIFIER": IDENTIFIER})))
+            except OSError:
+                self._lost += lost  # told when it takes one again
 
 
 def _listens(address: str, patience: float) -> bool:
