@@ -144,7 +144,7 @@ def test_a_second_node_on_the_same_state_is_refused_by_name_of_the_first(
     second = start(link)
     assert second.end() == EXIT_CONFIG
     assert second.lines()[-1] == (
-        f"swarmd: {link}: the state directory is in use by process {first.pid}; "
+        f"swarmd: error: {link}: the state directory is in use by process {first.pid}; "
         "stop that swarmd first, or name another directory with --state DIR"
     )
     first.after_round(ROUNDS)
@@ -166,7 +166,8 @@ def test_after_so_many_rounds_it_ends_and_next_time_goes_on_from_there(
 def test_a_killed_scorer_is_replaced_and_training_goes_on(state: Path, start: Callable[..., Node]) -> None:
     node = start(state)
     node.after_round(ROUNDS)
-    scorer = saved.status(state)["children"]["scorer"]["pid"]
+    # The status may still be that of a moment before the scorer was started.
+    scorer = until(lambda: saved.status(state)["children"].get("scorer"))["pid"]
     assert scorer in node.descendants()
     os.kill(scorer, signal.SIGKILL)
     node.line("the scorer process was replaced: .*replacement 1")
@@ -209,7 +210,7 @@ def test_another_model_on_the_same_state_is_refused(
     newest = saved.newest(state)
     assert newest is not None
     assert node.lines()[-1] == (
-        f"swarmd: {newest.path} holds the training of model embedded, and model.name is {other}; "
+        f"swarmd: error: {newest.path} holds the training of model embedded, and model.name is {other}; "
         "set model.name back to embedded, or start anew with another --state DIR"
     )
     assert saved.status(state)["state"] == "failed"
