@@ -70,8 +70,8 @@ lock: ## write requirements/*.lock anew from the *.in files (ARGS=--upgrade for 
 deb: ## dist/swarmd.deb (FLAVOUR=cuda: dist/swarmd-cuda.deb; RELEASE=1: smaller, takes minutes)
 	@packaging/build-deb --flavour $(FLAVOUR) $(if $(RELEASE),--release)
 
-deb-lint: deb ## lintian on the package: errors and warnings fail (some minutes)
-	@packaging/lint-deb dist/$(if $(filter cuda,$(FLAVOUR)),swarmd-cuda,swarmd).deb
+deb-lint: deb ## lintian on the package: errors and warnings fail (many minutes; OWN=1: without the bundled, seconds)
+	@packaging/lint-deb $(if $(OWN),--own )dist/$(if $(filter cuda,$(FLAVOUR)),swarmd-cuda,swarmd).deb
 
 clean: ## remove .venv and caches; .run, which holds the training, stays but for what was fetched and built there
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

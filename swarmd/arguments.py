@@ -68,9 +68,51 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     export.add_argument("directory", type=Path, metavar="DIR", help="a new or empty folder")
     export.set_defaults(call=calls["model export"])
 
+    _swarm_commands(command, reporting)
+    key = commands.add_parser("identity", help="Show, make, back up and restore the node's key.",
+                              description="Show, make, back up and restore the node's key.")
+    actions = key.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, help, argument in (
+        ("show", "Tell the node's peer id, its name and the file of its key.", None),
+        ("new", "Make a key where there is none; the node does so itself when it first joins a swarm.", None),
+        ("backup", "Copy the key into a new file that only you can read.", "FILE"),
+        ("restore", "Take the key from a backup, or from the swarm.pem of an rl-swarm node.", "FILE"),
+    ):
+        action = actions.add_parser(name, parents=[reporting], help=help, description=help)
+        if argument is not None:
+            action.add_argument("file", type=Path, metavar=argument)
+        action.set_defaults(call=calls[f"identity {name}"])
+
     command("import-env",
             "Take over the environment variables of rl-swarm (MODEL_NAME, IDENTITY_PATH, ...) as a drop-in.", common)
     return whole
+
+
+def _swarm_commands(command: Callable[..., argparse.ArgumentParser], reporting: argparse.ArgumentParser) -> None:
+    founding = command("found", "Found a swarm with this node as its first member, and print an invite.", reporting)
+    founding.add_argument("name", metavar="NAME")
+    founding.add_argument("--round-seconds", type=_seconds, default=60.0, metavar="S",
+                          help="length of a round, 1 to 86400 (default: 60); it cannot be changed later")
+    founding.add_argument("--datasets", metavar="PRESET", help="the swarm's tasks (default: those configured here)")
+    founding.add_argument("--private", action="store_true", help="only who has the invite can read and take part")
+    founding.add_argument("--announce", action="append", default=[], metavar="MULTIADDR",
+                          help="where others reach this node, such as /ip4/203.0.113.7/tcp/38751; may be repeated")
+    founding.add_argument("--bootnode", action="store_true", help="only help others to find each other; do not train")
+    command("invite", "Print the invite to the swarm that this node is in.", reporting)
+    joining = command("join", "Join a swarm.", reporting)
+    joining.add_argument("invite", metavar="INVITE",
+                         help="what swarmd found or swarmd invite printed; - reads it from standard input")
+    command("leave", "Leave the swarm; what the node has learned stays.", reporting)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 1 <= seconds <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} is not in 1 to 86400")
+    return seconds
 
 
 def _at_least(least: int) -> Callable[[str], int]:

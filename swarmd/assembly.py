@@ -17,6 +17,7 @@ from swarmd.system.exits import ConfigurationError, RestartableError
 from swarmd.system.memory import MemoryLimit, memory_limit
 from swarmd.system.paths import cache_directory
 from swarmd.tasks.environment import Environment, EnvironmentContext, Scoring, load_environment
+from swarmd.tasks.legacy_table import LEGACY_TABLE, load_table
 from swarmd.tasks.reasoning import resolve_system_prompt
 from swarmd.training.catalog import choose
 from swarmd.training.choices import max_new_tokens, recipe_for
@@ -161,6 +162,8 @@ def open_environment(
         evaluate_samples=samples,
         seed=heldout_seed,
         system_prompt=resolve_system_prompt(config.tasks.system_prompt, embedded=model_name == EMBEDDED),
+        peer_seconds=config.network.limits.scoring_seconds,
+        by_question=load_table(LEGACY_TABLE).find if config.swarm.dialect != "swarmd" else None,
     )
     return load_environment(config.tasks.environment, config.tasks, context)
 

@@ -97,7 +97,8 @@ def _parser() -> argparse.ArgumentParser:
         {
             "run": _run, "check": _check, "status": _status, "restarts": _restarts, "eval": _eval,
             "model pull": _model_pull, "model list": _model_list, "model export": _model_export,
-            "import-env": _import_env,
+            "import-env": _import_env, "found": _swarm, "invite": _swarm, "join": _swarm, "leave": _swarm,
+            "identity show": _swarm, "identity new": _swarm, "identity backup": _swarm, "identity restore": _swarm,
         }
     )  # fmt: skip
 
@@ -122,11 +123,11 @@ def _run(options: argparse.Namespace) -> int:
         notifier().failed(str(error), errno.EINVAL)
         raise
     try:
-        from swarmd.daemon import run
+        from swarmd.beginning import begin
         from swarmd.system.paths import state_directory
 
         become_owner(state_directory(options.state))
-        return run(config, options.state, options.rounds, options.config)
+        return begin(config, state_directory(options.state), options.rounds, options.config)
     except (ConfigurationError, RestartableError):
         raise
     except Exception as error:
@@ -305,6 +306,12 @@ def _import_env(options: argparse.Namespace) -> int:
         raise ConfigurationError(f"{target} cannot be written: {error.strerror}") from None
     print("\n".join([str(target), *imported.notes]))
     return EXIT_OK
+
+
+def _swarm(options: argparse.Namespace) -> int:
+    from swarmd.swarm_commands import run_command
+
+    return run_command(options)
 
 
 def _print_json(value: Any) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from swarmd import __version__
 from swarmd.assembly import Chosen, load_base, make_trainer, open_environment, yardstick_of
 from swarmd.choosing import choose, remembered_identity
 from swarmd.config import Config
@@ -23,70 +21,48 @@ from swarmd.game.keeper import Keeper
 from swarmd.game.report import Reporter
 from swarmd.game.round import Game
 from swarmd.monitor.status import STATUS_FILE, ChildStatus, MemoryStatus, ModelStatus, Status, StatusFile
-from swarmd.network.alone import Alone
+from swarmd.network.swarm_link import Swarm
 from swarmd.reload import LiveParts, Reload
-from swarmd.system.events import adopt_libraries, configure_logging, event, set_context
-from swarmd.system.exits import EXIT_OK, ConfigurationError
-from swarmd.system.journal import stderr_is_journal
-from swarmd.system.ledger import OOM_KILL, PreviousEnd, backoff_seconds, described, note_end, note_start, this_boot
-from swarmd.system.ledger_file import End
+from swarmd.swarming import Membership, communication_of, membership
+from swarmd.system.events import adopt_libraries, event, set_context
+from swarmd.system.ledger import OOM_KILL, PreviousEnd
 from swarmd.system.notify import notifier
-from swarmd.system.paths import lock_state, runtime_directory, state_directory
+from swarmd.system.paths import runtime_directory
 from swarmd.system.phases import Phases
 from swarmd.system.pressure import MemoryGuard, UnitMemory
 from swarmd.system.reloading import ReloadRequest
 from swarmd.system.startup import assert_recursion_limit
 from swarmd.system.stopping import FINISH_SECONDS, RoundAbandoned, StopRequest
-from swarmd.system.streams import adopt_streams
 from swarmd.system.watchdog import Watchdog
 from swarmd.tasks.scorer import Scorer
 from swarmd.training.ladder import MemorySteps
 from swarmd.training.trainer import GRPOTrainer
-from swarmd.unbuilt import refuse_what_is_not_built
 
 MEMORY_STEPS = "memory_steps"  # the name under which the history keeps them
-# So often a waiting start says how long it still waits.
-_WAIT_TOLD_SECONDS = 2.0
 # Breaking these off leaves no trace; a checkpoint or a report is let finish.
 _INTERRUPTIBLE = frozenset({"coordinate", "generate", "share", "admit", "train", "evaluate"})
 
 
-def run(config: Config, state_flag: Path | None, rounds: int | None, config_path: Path | None) -> int:
-    """Runs the node until it is stopped or `rounds` are done; 0.
+def play(
+    config: Config, state: Path, config_path: Path | None, previous: PreviousEnd, rounds: int | None
+) -> int | None:
+    """Plays until the node is stopped or `rounds` are done; the round in work last, None where there was none.
+
+    state: locked for this process. previous: how the last run ended.
 
     Raises:
         ConfigurationError: what a person has to mend.
         Anything else is a fault of this program, a library or the machine, after which a restart is worth trying.
     """
-    service = notifier()
-    try:
-        refuse_what_is_not_built(config)
-        configure_logging(config.log.level)
-        if stderr_is_journal():
-            adopt_streams()
-        state = state_directory(state_flag)
-        with lock_state(state):
-            boot, invocation = this_boot(), os.environ.get("INVOCATION_ID")
-            previous = note_start(state, __version__, boot, invocation)
-            event("started", f"swarmd {__version__} starts; {described(previous)}; state in {state}", priority=5,
-                  version=__version__, previous_cause=previous.cause)
-            node = _Node(config, state, config_path, previous)
-            code = node.run(rounds)
-            note_end(state, End("clean", round=node.round, invocation=invocation), __version__, boot)
-            return code
-    except ConfigurationError as error:
-        service.failed(str(error), errno.EINVAL)
-        raise
-    except Exception as error:
-        service.status(f"failed: {error}")
-        raise
+    node = _Node(config, state, config_path, previous)
+    node.run(rounds)
+    return node.round
 
 
 class _Node:
     """One run of the node, from the locked state directory to its end."""
 
     def __init__(self, config: Config, state: Path, config_path: Path | None, previous: PreviousEnd) -> None:
-        """previous: how the last run ended."""
         self._config = config
         self._previous = previous
         self._state = state
@@ -111,15 +87,13 @@ class _Node:
         """The round in work, or the last one."""
         return self._phases.round
 
-    def run(self, rounds: int | None) -> int:
+    def run(self, rounds: int | None) -> None:
         self._stop.install()
         self._reload_request.install()
         self._watchdog.start()
-        self._status_file.write(self._bare_status("starting"), force=True)
         ended = "failed"
         try:
-            if not self._back_off():
-                self._play(rounds)
+            self._play(rounds)
             ended = "stopped"
         except RoundAbandoned as abandoned:
             event("stopping", f"{abandoned}; it is abandoned", priority=5)
@@ -137,22 +111,19 @@ class _Node:
         why = f"on {self._stop.signal_name}" if self._stop.asked else "all rounds asked for are done"
         event("stopped", f"stopped: {why}", priority=5)
         self._service.stopping(f"stopped: {why}")
-        return EXIT_OK
-
-    def _back_off(self) -> bool:
-        """Waits after quick failures in a row; whether a stop was asked for meanwhile."""
-        end = time.monotonic() + backoff_seconds(self._previous)
-        while (left := end - time.monotonic()) > 0 and not self._stop.asked:
-            self._starts(f"waits {left:.0f} s: the last {self._previous.quick_failures} runs ended quickly, "
-                         f"the last one by {self._previous.cause}")
-            self._stop.wait(min(left, _WAIT_TOLD_SECONDS))
-        return self._stop.asked
 
     def _play(self, rounds: int | None) -> None:
         config, training = self._config, self._config.training
         node_id, seed = remembered_identity(self._history, training.seed)
         self._starts("choosing the model")
         chosen = choose(config, self._config_path, self._history, self._starts)
+        with membership(config, self._state, chosen.name, os.environ, self._phases.beat) as member:
+            self._play_in(member, chosen, member.identity.peer_id if member else node_id, seed, rounds)
+
+    def _play_in(
+        self, member: Membership | None, chosen: Chosen, node_id: str, seed: int, rounds: int | None
+    ) -> None:
+        config, training = self._config, self._config.training
         self._starts(f"loading model {chosen.name}")
         self._trainer = trainer = make_trainer(config, chosen, seed)
         self._model = f"model {chosen.name}, {trainer.parameters / 1e6:.1f} M parameters"
@@ -175,22 +146,25 @@ class _Node:
                 yardstick_of(config, chosen.name),
             )
             self._reporter = reporter = Reporter(
-                self._first_status(chosen, trainer),
+                replace(self._first_status(chosen, trainer), peer_id=member.identity.peer_id if member else None),
                 self._status_file,
                 self._history,
                 keeper,
-                lambda: _children(scorer),
+                lambda: _children(scorer, member),
                 self._service.status,
+                member.trouble if member else str,
             )
             evaluator = Evaluator(environment, trainer, training.temperature)
             pace = Pace(None if training.evaluate_every == "auto" else training.evaluate_every)
             parts = LiveParts(chosen.name, trainer, evaluator, keeper, pace, self._watchdog)
             self._reload = Reload(config, self._config_path, parts.apply)
+            coordinator = self._coordinator()
+            swarm = communication_of(member, config, coordinator.deadline, node_id, self._phases.beat)
             game = Game(
                 environment=environment,
                 trainer=trainer,
-                communication=Alone(node_id),
-                coordinator=self._coordinator(),
+                communication=swarm,
+                coordinator=coordinator,
                 keeper=keeper,
                 evaluator=evaluator,
                 pace=pace,
@@ -199,6 +173,9 @@ class _Node:
                 stopping=lambda: self._stop.asked,
                 between=self._reload_if_asked,
                 rounds=rounds,
+                exchange=swarm if isinstance(swarm, Swarm) else None,
+                own_samples=training.own_samples,
+                peer_samples=None if training.peer_samples == "auto" else training.peer_samples,
             )
             self._starts("restoring the last checkpoint")
             if self._stop.asked:
@@ -207,7 +184,7 @@ class _Node:
                 game.run_game()
             except RoundAbandoned:
                 # What it left are the weights of the last finished round. Of any other fault that is not known.
-                self._phases.current = ""  # it may have come between a phase's announcement and its block
+                self._phases.abandon()
                 self._flush(keeper)
                 raise
             self._flush(keeper)
@@ -296,7 +273,8 @@ class _Node:
         return self._phases.current in _INTERRUPTIBLE or self._reporter is None
 
 
-def _children(scorer: Scorer) -> dict[str, ChildStatus]:
+def _children(scorer: Scorer, member: Membership | None) -> dict[str, ChildStatus]:
     # Between the death of one scorer and the start of the next there is none.
     pid = scorer.pid
-    return {} if pid is None else {"scorer": ChildStatus(pid, scorer.restarts)}
+    children = {} if pid is None else {"scorer": ChildStatus(pid, scorer.restarts)}
+    return children if member is None else {**children, **member.children()}

@@ -42,6 +42,17 @@ def _a_bootnode_can_be_reached(swarm: Swarm, network: Network) -> Contradiction 
     return Contradiction(("network.listen", "swarm.role"), "a bootnode must listen on an address")
 
 
+def _gathering_ends_within_the_round(network: Network, coordinator: Coordinator) -> Contradiction | None:
+    if coordinator.kind != "clock" or network.gather_seconds == "auto":
+        return None
+    if network.gather_seconds < coordinator.round_seconds:
+        return None
+    return Contradiction(
+        ("network.gather_seconds", "coordinator.round_seconds"),
+        f"waiting for peers would take the whole round of {coordinator.round_seconds:g} seconds; leave it auto",
+    )
+
+
 def _who_trains_alone_has_no_peers(swarm: Swarm, coordinator: Coordinator) -> Contradiction | None:
     if not swarm.peers or coordinator.kind != "solo":
         return None
@@ -82,6 +93,7 @@ _RULES_BETWEEN_SECTIONS: tuple[Callable[..., Contradiction | None], ...] = (
     _a_clock_belongs_to_a_swarm,
     _a_bootnode_serves_a_swarm,
     _a_bootnode_can_be_reached,
+    _gathering_ends_within_the_round,
     _who_trains_alone_has_no_peers,
     _who_trains_alone_uses_own_groups,
     _a_market_is_entered_with_an_account,

@@ -12,21 +12,34 @@ MAX_BYTES = 1024 * 1024
 
 
 def drop_ins(config_file: Path) -> tuple[list[Path], list[ConfigProblem]]:
-    """The drop-ins beside a config file (`config.d/*.yaml`) in name order, and what is wrong with the folder.
+    """The drop-ins of a config file in name order, and what is wrong with their folders.
 
-    Hidden files are left alone, they are editors' copies; a `.yml` would be overlooked silently, so it is
-    refused.
+    They lie in `config.d` beside it and, for NAME.yaml, in `NAME.d`; there a file takes the place of one with the
+    same name in `config.d`. Hidden files are left alone, they are editors' copies; a `.yml` would be overlooked
+    silently, so it is refused.
     """
-    folder = config_file.parent / "config.d"
-    try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    except FileNotFoundError:
-        return [], []
-    except OSError as error:
-        return [], [_problem(folder, f"cannot be read: {error.strerror}")]
-    message = "is not read; the name of a drop-in ends in .yaml"
-    problems = [_problem(folder / name, message) for name in names if name.endswith(".yml")]
-    return [folder / name for name in names if name.endswith(".yaml")], problems
+    found: dict[str, Path] = {}
+    problems: list[ConfigProblem] = []
+    for folder in dict.fromkeys((config_file.parent / "config.d", own_folder(config_file))):
+        try:
+            names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            problems.append(_problem(folder, f"cannot be read: {error.strerror}"))
+            continue
+        message = "is not read; the name of a drop-in ends in .yaml"
+        problems += [_problem(folder / name, message) for name in names if name.endswith(".yml")]
+        found |= {name: folder / name for name in names if name.endswith(".yaml")}
+    return [found[name] for name in sorted(found)], problems
+
+
+def own_folder(config_file: Path) -> Path:
+    """The folder of the drop-ins that are this config file's alone: `config.d` for config.yaml, `NAME.d` for NAME.yaml.
+
+    It need not exist.
+    """
+    return config_file.parent / f"{config_file.stem}.d"
 
 
 def read_text(path: Path) -> str | ConfigProblem:

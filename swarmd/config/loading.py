@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from swarmd.config.config import Config, contradictions_between
 from swarmd.config.environment import read_environment
-from swarmd.config.files import drop_ins, read_text
+from swarmd.config.files import drop_ins, own_folder, read_text
 from swarmd.config.inline_secrets import without_secrets
 from swarmd.config.layers import merge
 from swarmd.config.messages import allowed_at, key_path, unknown_key
@@ -27,28 +27,75 @@ from swarmd.config.yaml_words import plain_scalar
 DEFAULT_PATH = Path("/etc/swarmd/config.yaml")
 
 
-def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
-    """The configuration from `path` (None: DEFAULT_PATH, which need not exist), `config.d/*.yaml` beside it,
+@dataclass(frozen=True)
+class Pending:
+    """A drop-in as it will be: its name in the config file's own folder, and its text; None: it will be gone."""
+
+    name: str
+    text: str | None
+
+
+def load_config(path: Path | None, environ: Mapping[str, str], pending: Pending | None = None) -> Config:
+    """The configuration from `path` (None: DEFAULT_PATH, which need not exist), its drop-ins (`config.files.drop_ins`),
     and the variables `SWARMD_<SECTION>__<KEY>`, each over the one before.
+
+    pending: read as if this drop-in had been written already.
 
     Raises ConfigErrors with every problem of every layer.
     """
+    return config_of(*_layers(path, environ, pending))
+
+
+@dataclass(frozen=True)
+class Written:
+    """A setting as it was written. place: FILE:LINE or "environment NAME"; value: None where that says null."""
+
+    value: Any
+    place: str
+
+
+def written(
+    path: Path | None, environ: Mapping[str, str], key: str, pending: Pending | None = None
+) -> Written | None:
+    """Where the value that `load_config` finds for a dotted key comes from; None for a default."""
+    layers, _, _ = _layers(path, environ, pending)
+    node = node_at(merge(layers), _path_of(key))
+    if node is None:
+        return None
+    place = node.place.file if node.place.line is None else f"{node.place.file}:{node.place.line}"
+    return Written(None if node.value is None else plain(node, ()), place)
+
+
+def _layers(
+    path: Path | None, environ: Mapping[str, str], pending: Pending | None
+) -> tuple[list[Node], list[ConfigProblem], list[str]]:
+    """The layers from the lowest on, what is wrong with them so far, and the order of their files and variables."""
     main = DEFAULT_PATH if path is None else path
     extra, problems = drop_ins(main)
+    texts: dict[Path, str] = {}
+    if pending is not None:
+        changed = own_folder(main) / pending.name
+        extra = [file for file in extra if file != changed]
+        inherited = main.parent / "config.d" / pending.name
+        if pending.text is not None:
+            texts[changed] = pending.text
+            extra = [*(file for file in extra if file.name != pending.name), changed]
+        elif inherited != changed and inherited not in extra and os.path.lexists(inherited):
+            extra.append(inherited)  # what it stood in place of comes into force again
+        extra.sort(key=lambda file: file.name)
     files = [main, *extra]
     if path is None and not os.path.lexists(main):
         files = extra
     layers: list[Node] = []
     for file in files:
-        layer, found = _read_file(file)
+        layer, found = _read_file(file, texts.get(file))
         problems += found
         if layer is not None:
             layers.append(layer)
     variables, found = read_environment(environ)
     problems += found
     layers += variables
-    order = [*map(str, files), *(layer.place.file for layer in variables)]
-    return config_of(layers, problems, order)
+    return layers, problems, [*map(str, files), *(layer.place.file for layer in variables)]
 
 
 def config_of(layers: Iterable[Node], problems: list[ConfigProblem], order: list[str]) -> Config:
@@ -68,8 +115,10 @@ def config_of(layers: Iterable[Node], problems: list[ConfigProblem], order: list
     return Config(**sections)  # type: ignore[arg-type]
 
 
-def _read_file(file: Path) -> tuple[Node | None, list[ConfigProblem]]:
-    text = read_text(file)
+def _read_file(file: Path, text: str | ConfigProblem | None) -> tuple[Node | None, list[ConfigProblem]]:
+    """The tree in a file; with a text, the one that it would have with that."""
+    if text is None:
+        text = read_text(file)
     if isinstance(text, ConfigProblem):
         return None, [text]
     root, problems = read_tree(text, Place(str(file), 1))

@@ -7,7 +7,7 @@ from typing import Annotated
 from annotated_types import Interval
 from pydantic import Field
 
-from swarmd.config.values import Because, Contradiction, FileReference, ListenAddresses, Section, Unit
+from swarmd.config.values import Auto, Because, Contradiction, FileReference, ListenAddresses, Section, Unit
 
 
 def _who_announces_also_listens(network: Network) -> Contradiction | None:
@@ -55,6 +55,9 @@ class Network(Section):
 
     identity_file: FileReference | None = None
     """The node's libp2p key; null: identity.key in the state directory, made on the first start."""
+
+    gather_seconds: Auto | Annotated[float, Interval(ge=0.5, le=3600.0), Unit("seconds")] = "auto"
+    """How long a round waits for peers' records, in seconds; auto: a quarter of the round."""
 
     limits: Limits = Field(default_factory=Limits)
     """How much is taken from others."""

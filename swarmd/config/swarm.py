@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Interval
 
 from swarmd.config.values import Contradiction, FileReference, HexId, Name, PeerAddresses, Section
 
@@ -20,19 +22,22 @@ class Swarm(Section):
     rules = (_a_legacy_swarm_has_no_secret,)
 
     name: Name | None = None
-    """The node's name in its status; null: no name."""
+    """The swarm's name, for people; null: none."""
 
     id: HexId | None = None
     """The swarm's id; null: no swarm."""
 
     dialect: Literal["swarmd", "genrl-0.3", "genrl-0.1"] = "swarmd"
-    """The wire format: swarmd's own, or one that unmodified GenRL nodes speak. Not read by this version."""
+    """The wire format: swarmd's own, or one that unmodified GenRL nodes speak; the same in the whole swarm."""
+
+    shards: Annotated[int, Interval(ge=1, le=1024)] = 32
+    """Over how many keys of the DHT the records of a round are spread; the same in the whole swarm."""
 
     peers: PeerAddresses = ()
-    """Where to find the swarm first: multiaddresses with peer ids. Not read by this version."""
+    """Where to find the swarm first: multiaddresses with peer ids."""
 
     role: Literal["node", "bootnode"] = "node"
     """A node trains; a bootnode only helps others to find each other. This version refuses to start as one."""
 
     secret_file: FileReference | None = None
-    """File with the secret of a private swarm. Not read by this version."""
+    """File with the secret of a private swarm; null: an open one."""

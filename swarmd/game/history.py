@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarmd.game import history_exchange
+from swarmd.game.history_exchange import ExchangeRow
 from swarmd.game.history_file import HistoryFile, HistoryReader
 
 HISTORY_FILE = "state.sqlite"
@@ -45,6 +47,8 @@ _TABLES = {
         "datasets": "TEXT",
     },
     "facts": {"key": "TEXT PRIMARY KEY", "value": "TEXT NOT NULL"},
+    # Came later. The format keeps its number: an older version reads such a file as well, and loses nothing.
+    "exchanges": history_exchange.TABLE,
 }
 # (the newest rows that a rule leaves alone, of the older ones each Nth stays): some 350,000 rows after ten
 # years of five rounds a second.
@@ -56,7 +60,8 @@ _THIN_EVERY = 256  # rows between two runs of the rules
 
 @dataclass(frozen=True)
 class RoundRow:
-    """One round. time: Unix seconds; signal_share: of the groups, 0..1; seconds: by phase.
+    """One round. time: Unix seconds; reward, signal_share: of own groups, the latter 0..1; seconds: by phase;
+    exchange: with the swarm, None without one.
 
     A number that is not finite is kept as None.
     """
@@ -71,6 +76,7 @@ class RoundRow:
     tokens_per_s: float | None
     seconds: Mapping[str, float]
     rss_bytes: int
+    exchange: ExchangeRow | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,15 @@ class Curves:
 
     def last(self) -> RoundRow | None:
         rows = self._file.run(f"SELECT {_ROUND_COLUMNS} FROM rounds ORDER BY round DESC LIMIT 1")
-        return _round_row(rows[0]) if rows else None
+        return _round_row(rows[0], self.exchange(int(_number(rows[0]["round"]) or 0))) if rows else None
+
+    def exchange(self, round: int) -> ExchangeRow | None:
+        """What came from whom in a round; None for one without a swarm, and for those of long ago."""
+        if not self._file.run("SELECT 1 FROM sqlite_master WHERE name = 'exchanges'"):
+            return None  # a file of an older version, which its node has not opened since
+        query = f"SELECT {history_exchange.COLUMNS} FROM exchanges WHERE round = ?"
+        rows = self._file.run(query, round)
+        return history_exchange.exchange_row(rows[0]) if rows else None
 
     def mean_100(self) -> float | None:
         """Mean reward of the last hundred rounds."""
@@ -162,6 +176,8 @@ class History(Curves):
             json.dumps(dict(row.seconds)),
             row.rss_bytes,
         )
+        if row.exchange is not None:
+            self._file.run(history_exchange.INSERT, *history_exchange.values(row.round, row.exchange))
         self._rows_to_thinning -= 1
         if self._rows_to_thinning == 0:
             self._rows_to_thinning = _THIN_EVERY
@@ -185,6 +201,7 @@ class History(Curves):
         The base model's score stays.
         """
         self._file.run("DELETE FROM rounds WHERE round > ?", round)
+        self._file.run("DELETE FROM exchanges WHERE round > ?", round)
         self._file.run("DELETE FROM heldout WHERE round > ?", max(round, BASE_ROUND))
         self._thinned = [0] * len(self._thinning)
 
@@ -192,6 +209,8 @@ class History(Curves):
         self._file.run("INSERT OR REPLACE INTO facts (key, value) VALUES (?,?)", key, value)
 
     def _thin(self) -> None:
+        oldest = "SELECT round FROM exchanges ORDER BY round DESC LIMIT 1 OFFSET ?"
+        self._file.run(f"DELETE FROM exchanges WHERE round <= ({oldest})", history_exchange.KEPT)
         rows = self._file.run("SELECT max(id) AS newest FROM rounds")
         newest = rows[0]["newest"] if rows else None
         if newest is None:
@@ -219,7 +238,7 @@ def _numbers(text: object) -> dict[str, float]:
     return {str(key): float(value) for key, value in pairs if _number(value) is not None}
 
 
-def _round_row(row: sqlite3.Row) -> RoundRow:
+def _round_row(row: sqlite3.Row, exchange: ExchangeRow | None) -> RoundRow:
     return RoundRow(
         round=int(_number(row["round"]) or 0),
         time=_number(row["time"]) or 0.0,
@@ -231,6 +250,7 @@ def _round_row(row: sqlite3.Row) -> RoundRow:
         tokens_per_s=_number(row["tokens_per_s"]),
         seconds=_numbers(row["seconds"]),
         rss_bytes=int(_number(row["rss_bytes"]) or 0),
+        exchange=exchange,
     )
 
 

@@ -74,17 +74,17 @@ class HistoryFile:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                for table, columns in self._tables.items():
-                    definition = ", ".join(f"{name} {kind}" for name, kind in columns.items())
-                    connection.execute(f"CREATE TABLE IF NOT EXISTS {table} ({definition})")
-                connection.execute(f"PRAGMA user_version = {self._version}")
-            elif version != self._version:
+            if version not in (0, self._version):
                 raise _DamagedFile(f"its format is {version}, not {self._version}")
             # Not quick_check: that passes over the indexes.
             verdict = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise _DamagedFile(str(verdict).splitlines()[-1])
+            # Tables that came with a later version are added to a file of an earlier one, which keeps all it has.
+            for table, columns in self._tables.items():
+                definition = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+                connection.execute(f"CREATE TABLE IF NOT EXISTS {table} ({definition})")
+            connection.execute(f"PRAGMA user_version = {self._version}")
             for table, columns in self._tables.items():
                 connection.execute(f"SELECT {', '.join(columns)} FROM {table} LIMIT 0")
         except (_DamagedFile, *_FAILURES):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from swarmd.game.history import BASE_ROUND, HeldoutRow, History, RoundRow
+from swarmd.game.history_exchange import ExchangeRow
 from swarmd.game.keeper import Keeper
 from swarmd.monitor.status import (
     ENDED,
@@ -15,6 +18,7 @@ from swarmd.monitor.status import (
     ChildStatus,
     HeldoutStatus,
     MemoryStatus,
+    PeersStatus,
     RewardStatus,
     Status,
     StatusFile,
@@ -38,6 +42,7 @@ class Reporter:
     children(): the child processes as they are now.
     announce(line): takes the status in one line, about once a second while it changes.
     notice: what the line says besides; "" for nothing. May be set at any time.
+    trouble(): why a node that trains is degraded, "" while it is not.
 
     A thread writes the status file: rounds come many a second, and a phase may last for hours, so that neither each
     change nor only the next one would do.
@@ -51,8 +56,10 @@ class Reporter:
         keeper: Keeper,
         children: Callable[[], Mapping[str, ChildStatus]],
         announce: Callable[[str], None],
+        trouble: Callable[[], str] = str,
     ) -> None:
         self._status = before
+        self._trouble = trouble
         self._file = file
         self._history = history
         self._keeper = keeper
@@ -95,7 +102,7 @@ class Reporter:
 
     def line(self) -> str:
         """The status in one line."""
-        return summary(self._now(), self.notice)
+        return summary(self._now(), "; ".join(filter(None, (self._trouble(), self.notice))))
 
     def resumed(self, last_done: int | None) -> None:
         """What was reached before this start stands in the status from its beginning."""
@@ -115,12 +122,14 @@ class Reporter:
             signal_share=row.signal_share,
             tokens_per_s=row.tokens_per_s,
         )
+        if row.exchange is not None:
+            self._exchanged(row.exchange)
         seconds = " ".join(f"{phase} {spent:.2f}" for phase, spent in row.seconds.items())
         event(
             "round_finished",
             f"round {row.round}: reward {_shown(row.reward, '.3f')}, signal {_shown(row.signal_share, '.0%')}, "
-            f"loss {_shown(row.loss, '+.4f')}, {row.tokens} tokens at {_shown(row.tokens_per_s, '.0f')}/s, "
-            f"{row.rss_bytes // _MIB} MiB; seconds: {seconds}",
+            f"loss {_shown(row.loss, '+.4f')}, {_of_peers(row.exchange)}{row.tokens} tokens at "
+            f"{_shown(row.tokens_per_s, '.0f')}/s, {row.rss_bytes // _MIB} MiB; seconds: {seconds}",
             round=row.round,
             reward=row.reward,
             signal_share=row.signal_share,
@@ -130,6 +139,15 @@ class Reporter:
             tokens_per_s=row.tokens_per_s,
             rss_bytes=row.rss_bytes,
             seconds=dict(row.seconds),
+            **_exchange_fields(row.exchange),
+        )
+
+    def _exchanged(self, row: ExchangeRow) -> None:
+        self._status = replace(
+            self._status,
+            peers=PeersStatus(row.seen, row.used),
+            admitted=self._status.admitted + row.admitted,
+            rejected=dict(Counter(self._status.rejected) + row.rejected()),
         )
 
     def evaluated(self, row: HeldoutRow) -> None:
@@ -162,7 +180,7 @@ class Reporter:
         while not self._ended.wait(_SHOWN_SECONDS):
             self._peak = max(self._peak, self._used())
             now = time.monotonic()
-            changed = self._shown is None or (self._state, self._status) != self._shown
+            changed = self._shown is None or self._told() != self._shown
             if changed or now - self._shown_at > _REFRESHED_SECONDS:
                 self._show()
             if now - self._announced_at >= _ANNOUNCED_SECONDS and (line := self.line()) != self._announced:
@@ -171,15 +189,18 @@ class Reporter:
 
     def _show(self) -> None:
         with self._showing:
-            self._shown, self._shown_at = (self._state, self._status), time.monotonic()
+            self._shown, self._shown_at = self._told(), time.monotonic()
             self._file.write(self._now(), force=True)
+
+    def _told(self) -> tuple[str, Status]:
+        return f"{self._state} {self._trouble()}", self._status
 
     def _now(self) -> Status:
         status, used, saved = self._status, self._used(), self._keeper.saved
         self._peak = max(self._peak, used)
         return replace(
             status,
-            state=self._state,
+            state="degraded" if self._state == "training" and self._trouble() else self._state,
             uptime_s=round(time.monotonic() - self._begun, 1),
             memory=MemoryStatus(used, status.memory.limit, self._peak, status.memory.predicted),
             checkpoint=CheckpointStatus(saved.round, str(saved.path), saved.saved) if saved else None,
@@ -188,6 +209,20 @@ class Reporter:
 
     def _used(self) -> int:
         return rss_bytes() + sum(_rss_of_child(child.pid) for child in self._children().values())
+
+
+def _of_peers(row: ExchangeRow | None) -> str:
+    """Their part of the round's line, "" without a swarm."""
+    return "" if row is None else f"peers {row.used}/{row.seen}, {row.peer_groups} groups, "
+
+
+def _exchange_fields(row: ExchangeRow | None) -> dict[str, Any]:
+    if row is None:
+        return {}
+    return {
+        "peers_seen": row.seen, "peers_used": row.used, "own_groups": row.own_groups, "peer_groups": row.peer_groups,
+        "peer_reward": row.peer_reward, "admitted": row.admitted, "rejected": dict(row.rejected()),
+    }  # fmt: skip
 
 
 def _when(round: int) -> str:

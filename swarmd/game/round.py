@@ -7,7 +7,7 @@ with exit code 0 whatever it died of. This one lets every error reach the daemon
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -16,14 +16,19 @@ from genrl.game.game_manager import BaseGameManager
 
 from swarmd.coordination.coordinator import Coordinator, StopAsked
 from swarmd.game.evaluation import Evaluator, Pace
+from swarmd.game.exchange import USED, Exchange, ExchangeReport, joined
 from swarmd.game.history import BASE_ROUND, HeldoutRow, RoundRow
+from swarmd.game.history_exchange import ExchangeRow
 from swarmd.game.keeper import Keeper
+from swarmd.game.selection import Selection, select
 from swarmd.game.stages import OwnWorlds, answer_stage, leave_stage, new_state
 from swarmd.monitor.progress import progress
 from swarmd.system.events import event
 from swarmd.system.memory import rss_bytes
 from swarmd.system.phases import Phases
 from swarmd.tasks.environment import Environment
+from swarmd.tasks.peer_groups import UNSCORED
+from swarmd.training.plausibility import IMPLAUSIBLE
 from swarmd.training.rollouts import Completion
 from swarmd.training.trainer import GRPOTrainer
 
@@ -51,9 +56,12 @@ class Audience(Protocol):
 class Game(OwnWorlds, BaseGameManager):
     """Plays rounds until `rounds` are done or a stop is asked for.
 
-    A round: coordinate, then for each stage generate and share, then admit (score), train, checkpoint, evaluate when
-    its time has come, report. between(): called before each round. `last_done` is the last round that a checkpoint
-    holds, None at the very start.
+    A round: coordinate, then for each stage generate and share, then admit (score, select), train, checkpoint,
+    evaluate when its time has come, report. between(): called before each round. `last_done` is the last round that a
+    checkpoint holds, None at the very start.
+
+    exchange: the swarm that `communication` reaches, None without one. own_samples, peer_samples: groups to train on,
+    None as in `selection.select`.
     """
 
     def __init__(
@@ -70,6 +78,9 @@ class Game(OwnWorlds, BaseGameManager):
         stopping: Callable[[], bool],
         between: Callable[[], None],
         rounds: int | None,
+        exchange: Exchange | None = None,
+        own_samples: int | None = None,
+        peer_samples: int | None = None,
     ) -> None:
         self._agent = str(communication.get_id())
         super().__init__(
@@ -89,6 +100,11 @@ class Game(OwnWorlds, BaseGameManager):
         self._audience = audience
         self._stopping = stopping
         self._between = between
+        self._exchange = exchange
+        self._own_samples = own_samples
+        self._peer_samples = peer_samples
+        self._selection: Selection | None = None
+        trainer.own = self._agent
         self._without_signal = 0
         self._tokens = 0
         self.rounds_done = 0
@@ -128,6 +144,10 @@ class Game(OwnWorlds, BaseGameManager):
                 leave_stage(self.state, self.data_manager, gathered)
         with self._phases.enter("admit"):
             self.rewards.update_rewards(self.state)
+            seed = f"{self.state.round}/{self._agent}"
+            self._selection = select(
+                self.state, self.rewards, self._agent, self._own_samples, self._peer_samples, seed
+            )
         with self._phases.enter("train"):
             self.trainer.train(self.state, self.data_manager, self.rewards)
 
@@ -148,6 +168,8 @@ class Game(OwnWorlds, BaseGameManager):
         begin_round = getattr(self.data_manager, "begin_round", None)
         if begin_round is not None:  # ours; GenRL's own data managers count for themselves
             begin_round(round)
+        if self._exchange is not None:
+            self._exchange.begin_round(round)
         self.state = new_state(round, self.data_manager.get_round_data(), self._agent, self)
         try:
             self.run_game_round()
@@ -158,11 +180,15 @@ class Game(OwnWorlds, BaseGameManager):
             self.last_done = round
             self.rounds_done += 1
             return
-        row = self._row(round, time.monotonic() - begun)
+        verdicts = self._verdicts()
+        row = self._row(round, time.monotonic() - begun, verdicts)
         # Before the checkpoint: a row too many is removed at the next start, one that is missing stays so.
         self._audience.round_played(row)
         with self._phases.enter("checkpoint"):
             self._keeper.round_done(round)
+            if self._exchange is not None:
+                # Here, where no stop breaks in: the weights have moved, and the round must become a whole one.
+                self._exchange.report(verdicts)
         self.rewards.reset()
         self.last_done = round
         self.rounds_done += 1
@@ -187,25 +213,49 @@ class Game(OwnWorlds, BaseGameManager):
         self._pace.done(round)
         self._audience.evaluated(row)
 
-    def _row(self, round: int, seconds: float) -> RoundRow:
-        update = self.trainer.last_update
-        rewards = [r for stage in range(self.state.stage) for r in _numbers(self.rewards[stage][self._agent])]
+    def _verdicts(self) -> dict[str, Mapping[str, int]]:
+        """What came of each peer's groups, {peer: {reason, or USED: count}}; of implausible ones completions count."""
+        assert self._selection is not None
+        # Ours name the reasons; of another's environment it only shows that a group got no rewards.
+        told = [getattr(part, "refused", None) for part in (self.data_manager, self.rewards)]
+        scored = told[1] if told[1] is not None else _each(UNSCORED, self._selection.unfit)
+        implausible = _each(IMPLAUSIBLE, self.trainer.last_update.implausible)
+        return dict(joined(told[0] or {}, scored, implausible, _each(USED, self._selection.used)))
+
+    def _row(self, round: int, seconds: float, verdicts: Mapping[str, Mapping[str, int]]) -> RoundRow:
+        update, chosen = self.trainer.last_update, self._selection
+        assert chosen is not None
+        exchange = None
+        if self._exchange is not None:
+            came = ExchangeReport.of(self._exchange.last)
+            exchange = ExchangeRow(
+                seen=came.seen,
+                used=len(chosen.used),
+                admitted=came.admitted,
+                own_groups=chosen.own_used,
+                peer_groups=sum(chosen.used.values()),
+                peer_reward=chosen.peer_reward,
+                refused=came.refused,
+                peers=verdicts,
+            )
         tokens, self._tokens = self._tokens, 0
         return RoundRow(
             round=round,
             time=time.time(),
-            reward=sum(rewards) / len(rewards) if rewards else None,
-            signal_share=update.groups_with_signal / update.groups if update.groups else None,
+            reward=chosen.reward,
+            signal_share=chosen.own_with_signal / chosen.own_groups if chosen.own_groups else None,
             loss=update.loss,
             grad_norm=update.grad_norm,
             tokens=tokens,
             tokens_per_s=tokens / seconds if seconds > 0 else None,
             seconds=self._phases.take_seconds(),
             rss_bytes=rss_bytes(),
+            exchange=exchange,
         )
 
     def _watch_signal(self, row: RoundRow) -> None:
-        self._without_signal = 0 if row.signal_share else self._without_signal + 1
+        taught = row.signal_share or (row.exchange is not None and row.exchange.peer_groups)
+        self._without_signal = 0 if taught else self._without_signal + 1
         if self._without_signal and self._without_signal % _STALLED_ROUNDS == 0:
             event(
                 "learning_stalled",
@@ -216,12 +266,5 @@ class Game(OwnWorlds, BaseGameManager):
             )
 
 
-def _numbers(rewards: Any) -> Iterator[float]:
-    """All numbers in GenRL's nested rewards, whatever holds them."""
-    if isinstance(rewards, dict):
-        rewards = rewards.values()
-    elif isinstance(rewards, (int, float)):
-        yield float(rewards)
-        return
-    for inner in rewards:
-        yield from _numbers(inner)
+def _each(reason: str, counts: Mapping[str, int]) -> dict[str, Mapping[str, int]]:
+    return {peer: {reason: count} for peer, count in counts.items()}

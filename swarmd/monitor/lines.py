@@ -27,6 +27,12 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
                f"best {_number(heldout.get('best'))}")
     if status.get("tokens_per_s") is not None:
         yield f"speed       {status['tokens_per_s']:.0f} tokens/s"
+    peers = status.get("peers") or {}
+    if peers.get("seen") or status.get("admitted") or status.get("rejected"):
+        rejected = ", ".join(f"{reason} {count}" for reason, count in sorted((status.get("rejected") or {}).items()))
+        yield (f"peers       {peers.get('seen') or 0} seen, {peers.get('used') or 0} used; "
+               f"{status.get('admitted') or 0} groups admitted since the start"
+               + (f", rejected: {rejected}" if rejected else ""))
     memory = status.get("memory") or {}
     if memory.get("used"):
         yield (f"memory      {memory['used'] // _MIB} MiB of {memory['limit'] // _MIB} MiB, peak "

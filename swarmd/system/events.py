@@ -41,6 +41,8 @@ EVENTS = frozenset(
         "service_stopped",
         "crashed",
         "refused",
+        "joined",
+        "network_down",
     }
 )
 

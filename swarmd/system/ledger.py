@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from swarmd.system.ledger_file import End, Ledger, Run, Stop, load, save
+from swarmd.system.ledger_file import End, Ledger, Run, Stop, load, save, storable
 
 CLEAN, CRASH, WATCHDOG, OOM_KILL, TIMEOUT = "clean", "crash", "watchdog", "oom-kill", "timeout"
 CONFIG, UPGRADE, REBOOT, POWER_LOSS, UNKNOWN = "config", "upgrade", "reboot", "power-loss", "unknown"
@@ -90,7 +90,7 @@ def note_end(state: Path, end: End, version: str, boot_id: str) -> Stop:
     A second end of the same invocation replaces the first: the service manager knows better than the node.
     version, boot_id: the present ones, for a run that ended before it could note its start.
     """
-    ledger = load(state)
+    ledger, end = load(state), storable(end)
     known = ledger.stops[-1] if ledger.stops and ledger.stops[-1].invocation == end.invocation else None
     if known is not None and end.invocation is not None:
         stop = replace(

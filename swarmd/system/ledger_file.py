@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import logging
-import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 LEDGER_FILE = "restarts.json"
 _FORMAT = 1
 _LARGEST = 4 * 1024 * 1024
+_LONGEST_TEXT = 200
+_MOST = 10**12  # of anything that is counted, and of seconds
 # The disk has no room, or takes nothing at all; then the runtime directory, which lies in memory, may.
 _REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
@@ -145,7 +147,8 @@ def _replace(path: Path, text: str) -> None:
 
 def _read(path: Path) -> Ledger | None:
     try:
-        with open(path, "rb") as file:
+        # Without waiting: in place of the file there may be a pipe into which nobody ever writes.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)) as file:
             content = file.read(_LARGEST)
     except FileNotFoundError:
         return None
@@ -154,35 +157,100 @@ def _read(path: Path) -> Ledger | None:
     try:
         return _parsed(json.loads(content, parse_constant=_refuse_constant))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, ArithmeticError) as error:
-        raise ValueError(f"{path} is damaged: {error!r}") from error
+        # Not its repr, in which a UnicodeDecodeError has the whole file.
+        raise ValueError(f"{path} is damaged: {type(error).__name__}: {str(error)[:_LONGEST_TEXT]}") from error
 
 
 def _parsed(document: dict[str, Any]) -> Ledger:
     if document["format"] != _FORMAT:
-        raise ValueError(f"format {document['format']!r} is not known to this version")
+        raise ValueError("its format is not known to this version")
     run = document["run"]
     ledger = Ledger(
-        serial=int(document["serial"]),
-        starts=int(document["starts"]),
-        totals={str(cause): int(count) for cause, count in document["totals"].items()},
-        uptime_s=float(document["uptime_s"]),
+        serial=document["serial"],
+        starts=document["starts"],
+        totals=dict(document["totals"].items()),
+        uptime_s=document["uptime_s"],
         run=None if run is None else Run(**run),
         stops=tuple(Stop(**stop) for stop in document["stops"]),
     )
-    if not _are_numbers((ledger.uptime_s,)):
-        raise ValueError(f"{ledger.uptime_s} is no time in seconds")
-    for stop in ledger.stops:
-        words = (stop.time, stop.cause, stop.invocation, stop.boot_id, stop.version)
-        numbers = (stop.uptime_s or 0.0, stop.backoff_s, stop.round or 0)
-        if not all(isinstance(word, str) for word in words) or not _are_numbers(numbers):
-            raise ValueError(f"{stop} is no stop")
-    if ledger.run is not None and not _are_numbers((ledger.run.started_clock, ledger.run.backoff_s)):
-        raise ValueError(f"{ledger.run} is no run")
+    _check("its head", {"serial": ledger.serial, "starts": ledger.starts, "uptime_s": ledger.uptime_s}, _HEAD)
+    for cause, count in ledger.totals.items():
+        _check("the totals", {"cause": cause, "count": count}, _TOTAL)
+    for place, stop in enumerate(ledger.stops):
+        _check(f"stop {place}", vars(stop), _STOP)
+    if ledger.run is not None:
+        _check("the run", vars(ledger.run), _RUN)
     return ledger
 
 
-def _are_numbers(values: Sequence[object]) -> bool:
-    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+def storable(end: End) -> End:
+    """The end without what no ledger can hold: phase and round come from a file that the node wrote."""
+    odd: dict[str, Any] = {
+        name: None for name in ("phase", "round", "exit_code", "signal") if not _STOP[name](getattr(end, name))
+    }
+    return replace(end, **odd)
+
+
+def _check(where: str, values: Mapping[str, object], kinds: Mapping[str, Callable[[object], bool]]) -> None:
+    for name, is_good in kinds.items():
+        if not is_good(values[name]):
+            # Without the value: it may be a megabyte long, and what stands there is not ours to show.
+            raise ValueError(f"{name} of {where} is no {is_good.__name__.removeprefix('_is_').replace('_', ' ')}")
+
+
+def _is_text(value: object) -> bool:
+    """Short, and such that it can be written: JSON can name halves of characters, which UTF-8 has no bytes for."""
+    return isinstance(value, str) and len(value) <= _LONGEST_TEXT and value == value.encode(errors="ignore").decode()
+
+
+def _is_whole_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _MOST
+
+
+def _is_number_of_seconds(value: object) -> bool:
+    """Of a size that any number of them can be added up; neither NaN nor an infinity is below the bound."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MOST
+
+
+def _is_time(value: object) -> bool:
+    """ISO 8601 with a zone, and far enough from the ends of the calendar to be told in every other."""
+    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
+        return False
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return moment.tzinfo is not None and 1970 <= moment.year < 9999
+
+
+def _is_text_or_null(value: object) -> bool:
+    return value is None or _is_text(value)
+
+
+def _is_whole_number_or_null(value: object) -> bool:
+    return value is None or _is_whole_number(value)
+
+
+def _is_number_of_seconds_or_null(value: object) -> bool:
+    return value is None or _is_number_of_seconds(value)
+
+
+def _is_time_or_null(value: object) -> bool:
+    return value is None or _is_time(value)
+
+
+_HEAD = {"serial": _is_whole_number, "starts": _is_whole_number, "uptime_s": _is_number_of_seconds}
+_TOTAL = {"cause": _is_text, "count": _is_whole_number}
+_RUN = {
+    "invocation": _is_text, "boot_id": _is_text, "version": _is_text, "started": _is_time_or_null,
+    "started_clock": _is_number_of_seconds, "backoff_s": _is_number_of_seconds,
+}  # fmt: skip
+_STOP = {
+    "time": _is_time, "started": _is_time_or_null, "cause": _is_text, "uptime_s": _is_number_of_seconds_or_null,
+    "phase": _is_text_or_null, "round": _is_whole_number_or_null, "exit_code": _is_whole_number_or_null,
+    "signal": _is_text_or_null, "invocation": _is_text, "boot_id": _is_text, "version": _is_text,
+    "backoff_s": _is_number_of_seconds,
+}  # fmt: skip
 
 
 def _refuse_constant(name: str) -> NoReturn:

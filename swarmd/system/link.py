@@ -17,6 +17,8 @@ MAX_FRAME = 48 * 1024 * 1024
 """The longest frame in bytes that is sent or accepted."""
 
 _LENGTH = struct.Struct("!I")
+HEADER = _LENGTH.size
+"""Bytes of length in front of each body."""
 _CHUNK = 256 * 1024
 
 
@@ -34,6 +36,38 @@ class LinkClosed(LinkError):
 
 class LinkProtocolError(LinkError):
     """What came is no frame of ours: too long, not msgpack, or with types that are not allowed."""
+
+
+def pack_frame(message: Any, max_frame: int = MAX_FRAME) -> bytes:
+    """The frame of a message. Raises LinkProtocolError for one that is too long, TypeError for types with no place."""
+    # Completions come from models and strangers: a lone surrogate in them must not stop the frame.
+    body = msgpack.packb(message, use_bin_type=True, unicode_errors="surrogatepass")
+    if len(body) > max_frame:
+        raise LinkProtocolError(f"a message of {len(body)} bytes; a frame holds {max_frame}")
+    return _LENGTH.pack(len(body)) + bytes(body)
+
+
+def body_length(header: bytes | bytearray, max_frame: int = MAX_FRAME) -> int:
+    """How many bytes follow the HEADER bytes that begin a frame. Raises LinkProtocolError for too many."""
+    (length,) = _LENGTH.unpack_from(header)
+    if length > max_frame:
+        raise LinkProtocolError(f"a frame of {length} bytes was announced; {max_frame} are allowed")
+    return int(length)
+
+
+def unpack_body(body: bytes) -> Any:
+    """The message in a frame's body. Raises LinkProtocolError for anything that is not our msgpack."""
+    try:
+        return msgpack.unpackb(
+            body,
+            raw=False,
+            strict_map_key=True,
+            unicode_errors="surrogatepass",
+            ext_hook=_refuse_extension,
+            max_ext_len=0,
+        )
+    except ValueError as error:  # all that msgpack raises on bad bytes, UnicodeDecodeError included
+        raise LinkProtocolError(f"a frame that is not our msgpack: {error}") from error
 
 
 def _remaining(deadline: float) -> float:
@@ -62,6 +96,10 @@ class Link:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         return cls(ours, max_frame), cls(theirs, max_frame)
 
+    def detach(self) -> socket.socket:
+        """The socket, for who reads frames in another way; this end is closed then."""
+        return socket.socket(fileno=self._socket.detach())
+
     def fileno(self) -> int:
         """The descriptor of this end; -1 once it is closed."""
         return self._socket.fileno()
@@ -76,11 +114,7 @@ class Link:
         timeout: seconds until all of it must be in the socket. Raises LinkTimeout, LinkClosed, and
         LinkProtocolError where the message is longer than a frame may be; TypeError for other types.
         """
-        # Completions come from models and strangers: a lone surrogate in them must not stop the frame.
-        body = msgpack.packb(message, use_bin_type=True, unicode_errors="surrogatepass")
-        if len(body) > self._max_frame:
-            raise LinkProtocolError(f"a message of {len(body)} bytes; a frame holds {self._max_frame}")
-        frame = memoryview(_LENGTH.pack(len(body)) + body)
+        frame = memoryview(pack_frame(message, self._max_frame))
         deadline = time.monotonic() + timeout
         try:
             while frame:
@@ -101,27 +135,16 @@ class Link:
         that follows could be trusted to begin at a frame.
         """
         deadline = time.monotonic() + timeout
-        self._fill(_LENGTH.size, deadline, timeout)
-        (length,) = _LENGTH.unpack_from(self._received)
-        if length > self._max_frame:
-            self.close()
-            raise LinkProtocolError(f"a frame of {length} bytes was announced; {self._max_frame} are allowed")
-        end = _LENGTH.size + length
-        self._fill(end, deadline, timeout)
-        body = bytes(self._received[_LENGTH.size : end])
-        del self._received[:end]
+        self._fill(HEADER, deadline, timeout)
         try:
-            return msgpack.unpackb(
-                body,
-                raw=False,
-                strict_map_key=True,
-                unicode_errors="surrogatepass",
-                ext_hook=_refuse_extension,
-                max_ext_len=0,
-            )
-        except ValueError as error:  # all that msgpack raises on bad bytes, UnicodeDecodeError included
+            end = HEADER + body_length(self._received, self._max_frame)
+            self._fill(end, deadline, timeout)
+            body = bytes(self._received[HEADER:end])
+            del self._received[:end]
+            return unpack_body(body)
+        except LinkProtocolError:
             self.close()
-            raise LinkProtocolError(f"a frame that is not our msgpack: {error}") from error
+            raise
 
     def _fill(self, size: int, deadline: float, timeout: float) -> None:
         while len(self._received) < size:

@@ -30,4 +30,6 @@ MESSAGE_IDS = {
     "service_stopped": "80eeebc1fe824de6a4906a4cc8b787bd",
     "crashed": "01804afac8334b328b5bc2c91073cdb2",
     "refused": "672c3e5b37844f9ba1620dc0251e3aba",
+    "joined": "27ee79875c374665809cf73260a09891",
+    "network_down": "885fd590a95b4e0eb091fbd819bfe49b",
 }

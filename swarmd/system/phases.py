@@ -31,6 +31,7 @@ class Phases:
         self._observer = observer
         self._seconds: dict[str, float] = {}
         self._begun = False
+        self._entered = 0
         self.current = ""
         self.round: int | None = None
         self.beats = 0
@@ -58,6 +59,8 @@ class Phases:
         if self.current:
             raise RuntimeError(f"phase {phase} begins inside phase {self.current}")
         self.beats += 1
+        self._entered += 1
+        this = self._entered
         self.current = phase
         begun = time.monotonic()
         try:
@@ -65,8 +68,18 @@ class Phases:
             self._begun = True
             yield
         finally:
-            self._seconds[phase] = self._seconds.get(phase, 0.0) + time.monotonic() - begun
-            self.beats += 1
+            # One that was abandoned before its block began ends when it is collected, perhaps inside another.
+            if this == self._entered:
+                self._seconds[phase] = self._seconds.get(phase, 0.0) + time.monotonic() - begun
+                self.beats += 1
+                self.current = ""
+                self._observer("")
+
+    def abandon(self) -> None:
+        """No phase is in work any more: what a signal handler raised may have come between the announcement of a
+        phase and its block, and then nobody has taken it back."""
+        self._entered += 1
+        if self.current:
             self.current = ""
             self._observer("")
 

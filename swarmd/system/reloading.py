@@ -22,11 +22,15 @@ class ReloadRequest:
         self._terminal = False
 
     @classmethod
-    def note_early(cls) -> None:
+    def note_early(cls, hung_up: Callable[[], None]) -> None:
         """Until `install`, main thread only: a SIGHUP must not end a process that has yet to import its parts."""
+        terminal = _terminal()
 
         def note(number: int, frame: FrameType | None) -> None:
-            cls._early = True
+            if terminal and not _terminal():
+                hung_up()
+            else:
+                cls._early = True
 
         signal.signal(signal.SIGHUP, note)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -24,19 +25,25 @@ class RoundAbandoned(BaseException):
     """
 
 
-def leave_at_once_when_asked() -> None:
-    """SIGTERM and SIGINT end the process with exit code 0, wherever it is, SIGHUP does not; main thread only.
+def leave_at_once_when_asked(first: Callable[[], None] = lambda: None) -> None:
+    """SIGTERM and SIGINT end the process with exit code 0, wherever it is, SIGHUP only where it tells that the
+    terminal is gone; main thread only.
 
     For the imports, which take seconds and hold nothing that could be lost; `StopRequest.install` ends it.
+    first: called in the signal handler before the end; it must take no lock that is not the main thread's.
     """
 
     def leave(number: int, frame: FrameType | None) -> None:
-        os.write(2, f"swarmd: stopped: on {signal.Signals(number).name}, before the start was complete\n".encode())
+        for again in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(again, signal.SIG_IGN)
+        first()
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            os.write(2, f"swarmd: stopped: on {signal.Signals(number).name}, before the start was complete\n".encode())
         os._exit(EXIT_OK)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
-    ReloadRequest.note_early()
+    ReloadRequest.note_early(lambda: leave(signal.SIGHUP, None))
 
 
 class StopRequest:

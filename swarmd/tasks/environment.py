@@ -18,6 +18,7 @@ from genrl.data import DataManager
 from genrl.rewards import RewardManager
 
 from swarmd.system.exits import ConfigurationError
+from swarmd.tasks.provenance import Task
 from swarmd.tasks.scorer import Score, ScoreRequest
 
 GROUP = "swarmd.environments"
@@ -27,7 +28,7 @@ BUILT_IN = {"reasoning_gym": "swarmd.tasks.reasoning:reasoning_environment"}
 class Scoring(Protocol):
     """What scores completions, such as swarmd.tasks.scorer.Scorer."""
 
-    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]: ...
+    def score(self, requests: Sequence[ScoreRequest], budget_s: float | None = None) -> list[Score]: ...
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class EnvironmentContext:
 
     swarm_id and node_id enter the seeds of the tasks. system_prompt: the instruction before each task, None for
     none ("auto" is already decided). evaluate_samples: held-out tasks per evaluation; seed: theirs.
+    peer_seconds: for making peers' tasks in a round, and again for scoring what they answered; by_question: a task
+    of those that nodes without provenance work on, by its question, None where there is none.
     """
 
     swarm_id: str
@@ -46,6 +49,8 @@ class EnvironmentContext:
     evaluate_samples: int
     seed: int
     system_prompt: str | None = None
+    peer_seconds: float = 60.0
+    by_question: Callable[[str], Task | None] | None = None
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,19 @@ class TaskMix:
         """
         return _first_of_class(self._part_for(seed), seed, heldout=False)
 
+    def has(self, provenance: Provenance) -> bool:
+        """Whether the dataset with these settings is in this mix."""
+        identity = provenance.dataset, provenance.config_hash
+        return provenance.environment == ENVIRONMENT and identity in self._by_identity
+
+    def chooses(self, provenance: Provenance) -> bool:
+        """Whether `draw` takes the task of this provenance's seed from its dataset. Costs a hash, where `draw` makes
+        the task; so a false claim is found out cheaply."""
+        return self.has(provenance) and _identity(self._part_for(provenance.seed)) == (
+            provenance.dataset,
+            provenance.config_hash,
+        )
+
     def regenerate(self, provenance: Provenance) -> Task:
         """The task of this provenance, of either class, with nothing in it trusted.
 

@@ -9,6 +9,8 @@ from typing import Any
 SEEDS = 2**31
 """Seeds are in 0..SEEDS-1: what every generator takes, numpy's among them."""
 
+SLOTS_PER_TASK = 64
+"""How many draws a task of a round may take until its question is new in the round."""
 HELDOUT_SHARE = 32 / 256
 """The share of all questions that is kept for evaluation."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from genrl.data import DataManager
@@ -15,11 +15,9 @@ from swarmd.tasks.dataset_settings import MixError, MixProblem
 from swarmd.tasks.environment import Environment, EnvironmentContext
 from swarmd.tasks.mix import TaskMix
 from swarmd.tasks.mix_files import mix_of
-from swarmd.tasks.provenance import Task, task_seed
+from swarmd.tasks.peer_groups import PeerGroups
+from swarmd.tasks.provenance import SLOTS_PER_TASK, Task, task_seed
 from swarmd.tasks.rewards import ReasoningRewards
-
-SLOTS_PER_TASK = 64
-"""How many draws a task may take until its question is new in the round."""
 
 Messages = list[dict[str, str]]
 NodeIndex = tuple[Any, Any, int]  # agent, batch id, node within the stage
@@ -30,7 +28,10 @@ class ReasoningData(DataManager):
     """The tasks of one node, one stage a round.
 
     A tree's batch id is the MD5 of its question, as in GenRL 0.3. The state at a node is
-    {"question", "answer", "metadata", "provenance", "prompt"}; its actions are the list of completions.
+    {"question", "answer", "metadata", "provenance", "prompt"}, and "peer" where a peer answered; its actions are the
+    list of completions.
+
+    refused: what of the peers' groups was left out in this round, {peer: {reason: groups}} (`tasks.peer_groups`).
     """
 
     def __init__(
@@ -42,7 +43,10 @@ class ReasoningData(DataManager):
         system_prompt: str | None,
         evaluate_samples: int,
         evaluate_seed: int,
+        peer_seconds: float = 60.0,
+        by_question: Callable[[str], Task | None] | None = None,
     ) -> None:
+        """peer_seconds, by_question: as in EnvironmentContext."""
         self.mix = mix
         self._swarm_id = swarm_id
         self._node_id = node_id
@@ -50,11 +54,14 @@ class ReasoningData(DataManager):
         self._system_prompt = system_prompt
         self._evaluate_samples = evaluate_samples
         self._evaluate_seed = evaluate_seed
+        self._peers = PeerGroups(mix.regenerate, by_question, self.root, peer_seconds)
         self._round: int | None = None
+        self.refused: Mapping[str, Mapping[str, int]] = {}
 
     def begin_round(self, round: int) -> None:
         """Names the round whose tasks `get_round_data` gives: the swarm's number for it, not a count of calls."""
         self._round = round
+        self.refused = {}
 
     def get_round_data(self) -> list[tuple[str, WorldState]]:
         """The round's tasks, the same ones each time. RuntimeError before begin_round."""
@@ -122,7 +129,14 @@ class ReasoningData(DataManager):
     def prepare_states(
         self, current_state: GameState, swarm_states: Mapping[Any, Any]
     ) -> dict[Any, dict[Any, list[WorldState]]]:
-        """The states to start the next stage with: those of this one, since a task stays what it is."""
+        """The states to start the next stage with: those of this one, since a task stays what it is.
+
+        swarm_states: what GenRL's Communication gathers, {agent: {batch id: [Payload]}}. A peer's payload says which
+        task it answered, by "provenance" or "question", and what; its groups become trees of their own.
+        """
+        refused = self._peers.transplant(current_state, swarm_states, f"{self._round}/{self._node_id}")
+        if refused:
+            self.refused = refused
         states: dict[Any, dict[Any, list[WorldState]]] = current_state.get_latest_state()
         return states
 
@@ -169,5 +183,7 @@ def reasoning_environment(settings: Any, context: EnvironmentContext) -> Environ
         context.system_prompt,
         context.evaluate_samples,
         context.seed,
+        context.peer_seconds,
+        context.by_question,
     )
-    return Environment("reasoning_gym", data, ReasoningRewards(context.scorer))
+    return Environment("reasoning_gym", data, ReasoningRewards(context.scorer, context.peer_seconds))

@@ -109,11 +109,12 @@ class Scorer:
         """How often the child had to be replaced."""
         return self._keeper.restarts
 
-    def score(self, requests: Sequence[ScoreRequest]) -> list[Score]:
+    def score(self, requests: Sequence[ScoreRequest], budget_s: float | None = None) -> list[Score]:
         """One score for each request, in their order; nothing in a request makes this raise.
 
-        Takes at most limits.budget_s, and the time of one replacement of the child; what is not scored by then gets
-        the reason "budget". If the child fails twice, what it has not scored gets the reason "crash".
+        Takes at most budget_s (None: limits.budget_s), and the time of one replacement of the child; what is not
+        scored by then gets the reason "budget". If the child fails twice, what it has not scored gets the reason
+        "crash".
         Raises ConfigurationError where a new child cannot be confined.
         """
         scores: dict[int, Score] = {}
@@ -125,7 +126,7 @@ class Scorer:
                 scores[position] = prepared
             else:
                 pending.append(prepared)
-        budget = self._limits.budget_s
+        budget = self._limits.budget_s if budget_s is None else budget_s
         for _attempt in range(2):
             if not pending:
                 break

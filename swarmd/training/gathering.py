@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,9 @@ from genrl.data import DataManager
 from genrl.rewards import RewardManager
 from genrl.state import GameState
 
+from swarmd.training.batching import Row
+from swarmd.training.grpo import advantages
+from swarmd.training.plausibility import Plausibility
 from swarmd.training.rollouts import Completion, Rollout
 from swarmd.training.tokens import TokenizerInfo
 
@@ -28,12 +32,16 @@ def rollouts_of(
     reward_manager: RewardManager,
     tokens: TokenizerInfo,
     max_new_tokens: int,
+    own: Any = None,
 ) -> list[Rollout]:
     """The groups of all stages, agents and nodes of a finished game, as GenRL's own trainer finds them.
 
     The stage's inputs are prepared once more, the actions and rewards are taken from where the index mapping
     says. A node's action is a group of completions, or one; a node without any is left out. Groups may have
     any size. Peers' completions, plain text, are encoded here and have no sampling log-probs.
+
+    Args:
+        own: the agent that stands for this node; the others are peers. None: all do.
 
     Raises:
         ValueError: rewards that do not fit a node's completions; the message names the node.
@@ -48,12 +56,33 @@ def rollouts_of(
             if not group:
                 continue
             numbers = _listed(rewards[agent][batch_id][node])
+            peer = "" if own is None or agent == own else str(agent)
             try:
-                rollouts.append(_rollout(prompt, group, numbers, tokens, max_new_tokens))
+                rollouts.append(_rollout(prompt, group, numbers, tokens, max_new_tokens, peer))
             except ValueError as error:
                 place = f"stage {stage}, agent {agent}, task {batch_id}, node {node}"
                 raise ValueError(f"{place}: {error}") from error
     return rollouts
+
+
+def rows_of(rollout: Rollout) -> list[Row]:
+    """A group's completions to train on: none if its rewards are equal, since then nothing can be learned."""
+    weights = advantages(rollout.rewards)
+    if not any(weights):
+        return []
+    logprobs = rollout.logprobs or (None,) * len(rollout.completions)
+    return [
+        Row(rollout.prompt_ids, ids, old, weight, rollout.peer)
+        for ids, old, weight in zip(rollout.completions, logprobs, weights, strict=True)
+        if ids
+    ]
+
+
+def short_enough(rows: Sequence[Row], measure: Plausibility | None) -> tuple[list[Row], Counter[str]]:
+    """The rows without the peers' that are too long, and how many each peer had of those."""
+    long = [bool(row.peer) and measure is not None and measure.too_long(len(row.completion_ids)) for row in rows]
+    refused = Counter(row.peer for row, out in zip(rows, long, strict=True) if out)
+    return [row for row, out in zip(rows, long, strict=True) if not out], refused
 
 
 def _rollout(
@@ -62,13 +91,16 @@ def _rollout(
     rewards: Iterable[Any],
     tokens: TokenizerInfo,
     max_new_tokens: int,
+    peer: str,
 ) -> Rollout:
+    # A peer's text was scored whole, so it is never cut: one token too many shows who judges it that it is too long.
+    longest = max_new_tokens + 1 if peer else max_new_tokens
     own = [completion for completion in group if isinstance(completion, Completion)]
     ids = tuple(
-        c.token_ids if isinstance(c, Completion) else tokens.completion_ids(c, max_new_tokens) for c in group
+        c.token_ids if isinstance(c, Completion) else tokens.completion_ids(c, longest) for c in group
     )
     logprobs = tuple(completion.logprobs for completion in own) if len(own) == len(group) else None
-    return Rollout(prompt, ids, logprobs, tuple(float(reward) for reward in rewards))
+    return Rollout(prompt, ids, logprobs, tuple(float(reward) for reward in rewards), peer)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -50,6 +50,7 @@ class Rollout:
         completions: token ids of each completion, end token included where there was one.
         logprobs: what the sampling policy gave each token, or None where that is not known (peers' text).
         rewards: one number for each completion.
+        peer: who answered, "" for this node itself.
 
     Raises:
         ValueError: lengths that do not belong together, or an empty prompt.
@@ -59,6 +60,7 @@ class Rollout:
     completions: tuple[tuple[int, ...], ...]
     logprobs: tuple[tuple[float, ...], ...] | None
     rewards: tuple[float, ...]
+    peer: str = ""
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -46,12 +47,21 @@ class TokenizerInfo:
     def completion_ids(self, text: str, max_new_tokens: int) -> tuple[int, ...]:
         """A peer's text as if sampled here: the end token after it, cut where sampling would stop.
 
-        The text is never read as special tokens: one that spells an end token would otherwise end there.
+        The text is never read as special tokens: one that spells an end token would otherwise end there. Nothing,
+        not even the end token, where this tokenizer has no other way to read it.
         """
         # A lone surrogate is no text that a tokenizer takes; a stranger may have sent one all the same.
         sane = text.encode("utf-8", "replace").decode("utf-8")
         ids = self.tokenizer(sane, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        if not self._control_ids.isdisjoint(ids):
+            return ()
         return (*ids, self.eos_ids[0])[:max_new_tokens]
+
+    @cached_property
+    def _control_ids(self) -> frozenset[int]:
+        # The token for what is not in the vocabulary is special too, but anybody's rare character may give it.
+        special = set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}
+        return frozenset({*special, *self.eos_ids})
 
     def text(self, token_ids: Sequence[int]) -> str:
         """The text of a completion's tokens, special ones left out."""

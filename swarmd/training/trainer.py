@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,13 @@ from genrl.rewards import RewardManager
 from genrl.state import GameState
 from genrl.trainer import TrainerModule
 
-from swarmd.training.batching import Row
-from swarmd.training.gathering import prompts_of, rollouts_of
+from swarmd.training.gathering import prompts_of, rollouts_of, rows_of, short_enough
 from swarmd.training.generation import sample_groups
 from swarmd.training.gradient import accumulate_gradient
-from swarmd.training.grpo import advantages
 from swarmd.training.ladder import Ladder, Rung, SamplingRoom, out_of_memory
 from swarmd.training.models import LoadedModel
 from swarmd.training.optimizers import convert, learning_rate, make_optimizer, prepare_states
+from swarmd.training.plausibility import Plausibility
 from swarmd.training.recipe import Precision, Recipe
 from swarmd.training.rollouts import Completion, Rollout
 from swarmd.training.tokens import TokenizerInfo
@@ -46,7 +46,8 @@ class UpdateReport:
     Attributes:
         stepped: whether the weights moved.
         skipped: why not, "" when they did.
-        groups, groups_with_signal: groups given, and those whose rewards differ.
+        groups, groups_with_signal: groups given, peers' among them, and those whose rewards differ.
+        implausible: completions of peers that were left out as nothing that this policy could have written.
         tokens: completion tokens trained on.
         loss, grad_norm: of the round, the norm before clipping; None where there was no gradient.
         clipped_share: of the tokens, whose ratio was clipped, 0..1.
@@ -69,6 +70,7 @@ class UpdateReport:
     learning_rate: float
     micro_batches: int
     token_budget: int
+    implausible: Mapping[str, int] = field(default_factory=dict)
 
 
 class GRPOTrainer(TrainerModule):
@@ -84,6 +86,7 @@ class GRPOTrainer(TrainerModule):
         nonfinite_steps: steps left out because the gradient was not finite.
         stepping: true while the weights move or change their format: who interrupts the round must wait for its end.
         ladder: how much is done at once; who watches the memory joins here, and every lack of memory steps it down.
+        own: the agent that stands for this node in the games; the others are peers. None: all do.
         parameters: how many, tied ones counted once.
         beat: called after each token step and each micro-batch; who watches the progress sets it.
     """
@@ -116,6 +119,7 @@ class GRPOTrainer(TrainerModule):
         self.nonfinite_steps = 0
         self.stepping = False
         self.parameters = loaded.parameters
+        self.own: Any = None
         self.beat: Callable[[], None] = _unwatched
         top = Rung(recipe.token_budget, rows_at_once or _UNBOUNDED_ROWS, recipe.max_new_tokens, recipe.precision)
         self.ladder = Ladder(top, recipe.group_size, leanest or recipe.precision, loaded.name, self._convert)
@@ -125,6 +129,7 @@ class GRPOTrainer(TrainerModule):
         """Sets the sampling noise to the round's. A safe point: nothing of a round is in work."""
         self.ladder.ease(between_rounds=True)
         self._generator = self._noise("sampling", round)
+        self._sampled: list[tuple[float, ...]] = []  # the log-probs of what was sampled in this round
 
     def generate(self, inputs: Any) -> list[list[Completion]]:
         """Samples a group of completions for each input.
@@ -134,10 +139,12 @@ class GRPOTrainer(TrainerModule):
         """
         recipe, prompts = self.recipe, prompts_of(inputs, self.tokens)
         self.ladder.rows = len(prompts) * recipe.group_size
-        return sample_groups(
+        groups = sample_groups(
             self.model, self.tokens, prompts, recipe.group_size, recipe.max_new_tokens, recipe.temperature,
             self._generator, beat=self.beat, room=SamplingRoom(self.ladder),
         )  # fmt: skip
+        self._sampled += [completion.logprobs for group in groups for completion in group]
+        return groups
 
     def answer(
         self, inputs: Any, temperature: float, progress: Callable[[int, int], None] | None = None
@@ -174,7 +181,7 @@ class GRPOTrainer(TrainerModule):
             ValueError: rewards that do not fit the completions, or are not finite.
         """
         longest = self.ladder.now.max_new_tokens
-        self.update(rollouts_of(state, data_manager, reward_manager, self.tokens, longest))
+        self.update(rollouts_of(state, data_manager, reward_manager, self.tokens, longest, self.own))
 
     def update(self, rollouts: Sequence[Rollout]) -> UpdateReport:
         """One GRPO step on the groups that have a signal; without any, or none at all, no step.
@@ -189,16 +196,22 @@ class GRPOTrainer(TrainerModule):
 
     def _update(self, rollouts: Sequence[Rollout]) -> UpdateReport:
         recipe, rate = self.recipe, learning_rate(self.recipe, self.steps, self.learning_rate_scale)
-        groups = [rows for rows in map(_rows, rollouts) if rows]
-        rows = [row for group in groups for row in group]
+        groups = [rows for rows in map(rows_of, rollouts) if rows]
+        measure = Plausibility.of(self._sampled, self.ladder.now.max_new_tokens)
+        rows, too_long = short_enough([row for group in groups for row in group], measure)
         if not rows:
-            return _nothing("no group with signal", recipe, len(rollouts), rate)
+            return replace(_nothing("no group with signal", recipe, len(rollouts), rate), implausible=too_long)
         self.optimizer.zero_grad(set_to_none=True)
         self.ladder.row = max(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
         self.ladder.tokens = len(rows) * self.ladder.row
         done = accumulate_gradient(
-            self.model, rows, recipe, lambda: self.ladder.now.token_budget, self._after_micro_batch, self._shrink
-        )
+            self.model, rows, recipe, lambda: self.ladder.now.token_budget, self._after_micro_batch, self._shrink,
+            measure,
+        )  # fmt: skip
+        implausible = too_long + Counter(done.implausible)
+        if not done.tokens:
+            self.optimizer.zero_grad(set_to_none=True)
+            return replace(_nothing("nothing plausible", recipe, len(rollouts), rate), implausible=implausible)
         self._prepare_step()
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm))
         skipped = ""
@@ -217,21 +230,21 @@ class GRPOTrainer(TrainerModule):
                 self.nonfinite_steps,
             )
         self.optimizer.zero_grad(set_to_none=True)
-        tokens = sum(len(row.completion_ids) for row in rows)
         return UpdateReport(
             stepped=not skipped,
             skipped=skipped,
             groups=len(rollouts),
             groups_with_signal=len(groups),
-            tokens=tokens,
+            tokens=done.tokens,
             loss=done.loss,
             grad_norm=norm,
-            clipped_share=done.clipped / tokens,
+            clipped_share=done.clipped / done.tokens,
             logprob_gap=done.logprob_gap,
             entropy=done.entropy,
             learning_rate=rate,
             micro_batches=done.micro_batches,
             token_budget=done.token_budget,
+            implausible=implausible,
         )
 
     def _after_micro_batch(self) -> None:
@@ -311,19 +324,6 @@ class GRPOTrainer(TrainerModule):
 
 def _unwatched() -> None:
     """Nobody wants to know that the work gets on."""
-
-
-def _rows(rollout: Rollout) -> list[Row]:
-    """A group's completions to train on: none if its rewards are equal, since then nothing can be learned."""
-    weights = advantages(rollout.rewards)
-    if not any(weights):
-        return []
-    logprobs = rollout.logprobs or (None,) * len(rollout.completions)
-    return [
-        Row(rollout.prompt_ids, ids, old, weight)
-        for ids, old, weight in zip(rollout.completions, logprobs, weights, strict=True)
-        if ids
-    ]
 
 
 def _nothing(why: str, recipe: Recipe, groups: int = 0, rate: float = 0.0) -> UpdateReport:

@@ -9,6 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from swarmd.game.checkpoint_files import Checkpoint, Damaged, newest_first, verify
+from swarmd.system.ledger import note_end, note_start, this_boot
+from swarmd.system.ledger_file import End
+
+
+def failed(state: Path, times: int) -> Path:
+    """The state directory of a node that has so often ended quickly: it waits 2, 4, 8 ... s from the third on."""
+    state.mkdir()
+    for number in range(times):
+        note_start(state, "1", this_boot(), f"quick{number}")
+        note_end(state, End("crash", invocation=f"quick{number}"), "1", this_boot())
+    return state
 
 
 def newest(state: Path) -> Checkpoint | None:

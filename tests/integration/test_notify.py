@@ -60,7 +60,8 @@ def test_the_start_is_told_step_by_step_and_readiness_once_the_first_phase_began
     first = order.index("READY")
     assert order.count("READY") == 1
     assert "EXTEND_TIMEOUT_USEC" in order[:first] and "WATCHDOG" not in order[:first]
-    assert "WATCHDOG" in order[first:] and "EXTEND_TIMEOUT_USEC" not in order[first + 1 :]
+    pinged = order.index("WATCHDOG")
+    assert first < pinged and "EXTEND_TIMEOUT_USEC" not in order[pinged:]
     assert [message.fields["STATUS"] for message in manager.messages[:first] if "STATUS" in message.fields] == [
         "starting: choosing the model",
         "starting: loading model embedded",
@@ -77,10 +78,11 @@ def test_while_it_runs_the_status_is_a_line_kept_current(
         found = manager.wait(lambda message: bool(LINE.fullmatch(message.fields.get("STATUS", ""))))
         node.after_round(int(found.fields["STATUS"].split()[2].strip(",")) + 3)
         manager.wait(lambda message: LINE.fullmatch(message.fields.get("STATUS", "")) is not None, after=-1)
-        begun = len(manager.of("STATUS"))
-        time.sleep(3.0)
-        assert 1 <= len(manager.of("STATUS")) - begun <= 4, "about once a second"
-        assert manager.of("STATUS")[-1].fields["STATUS"] != found.fields["STATUS"]
+        told = len(manager.of("STATUS"))
+        until(lambda: len(manager.of("STATUS")) >= told + 8)
+        later = manager.of("STATUS")[told:]
+        assert later[-1].time - later[0].time > 0.5 * (len(later) - 1), "about once a second"
+        assert later[-1].fields["STATUS"] != found.fields["STATUS"]
 
 
 def test_a_long_start_asks_for_more_time_again_and_again(
@@ -92,6 +94,48 @@ def test_a_long_start_asks_for_more_time_again_and_again(
         manager.field("READY")
         assert len(manager.of("EXTEND_TIMEOUT_USEC")) >= 2
         assert node.code() is None
+
+
+def test_a_wait_after_quick_failures_is_told_and_then_comes_the_start(
+    manager: ServiceManager, state: Path, preloaded: Preloaded
+) -> None:
+    saved.failed(state, 3)
+    with started(manager, state, preloaded) as node:
+        manager.field("READY")
+        node.send(signal.SIGTERM)
+        assert node.end() == 0
+    waits, *others = manager.statuses()
+    assert waits == "starting: waits 2 s: the last 3 runs ended quickly, the last one by crash"
+    assert others[0] == "starting: choosing the model"
+    kinds = [re.search(r"starts; |ready after|stopped:", line) for line in node.lines()]
+    assert [kind[0] for kind in kinds if kind] == ["starts; ", "ready after", "stopped:"]
+
+
+def test_a_wait_longer_than_any_deadline_is_no_hang_and_asks_for_its_time(
+    manager: ServiceManager, state: Path, preloaded: Preloaded
+) -> None:
+    saved.failed(state, 9)
+    with started(manager, state, preloaded, {**SETTINGS, "watchdog": {"start": 5.0}}) as node:
+        until(lambda: len(manager.of("EXTEND_TIMEOUT_USEC")) >= 3, why="it asks every five seconds")
+        assert node.code() is None
+        left = [float(status.split()[2]) for status in manager.statuses()]
+        assert left == sorted(left, reverse=True) and len(set(left)) >= 3
+        node.send(signal.SIGTERM)
+        assert node.end() == 0
+    assert manager.of("WATCHDOG") == []
+    assert manager.statuses()[-2:] == ["stopping on SIGTERM", "stopped: on SIGTERM"]
+
+
+def test_a_reload_that_is_asked_for_during_the_wait_is_done_after_it(
+    manager: ServiceManager, state: Path, preloaded: Preloaded
+) -> None:
+    saved.failed(state, 4)
+    with started(manager, state, preloaded) as node:
+        manager.status("starting: waits")
+        rewrite(state, {**SETTINGS, "log": {"level": "debug"}})
+        node.send(signal.SIGHUP)
+        node.line("log.level is now debug")
+        node.after_round(1)
 
 
 LONG = {

@@ -15,6 +15,7 @@ import pytest
 
 from swarmd.monitor.status import read_status
 from swarmd.system.exits import EXIT_CONFIG, EXIT_OK
+from swarmd.system.ledger_file import load
 from tests.integration import saved
 from tests.integration.node import Node, Preloaded, alive, until
 from tests.models import save_small_model
@@ -114,7 +115,39 @@ def test_a_stop_during_the_imports_is_a_clean_end(tmp_path: Path) -> None:
         node.send(signal.SIGTERM)
         assert node.end() == EXIT_OK
         assert time.monotonic() - begun <= STOP_SECONDS
-        assert node.lines() == ["swarmd: stopped: on SIGTERM, before the start was complete"]
+        assert node.lines()[-1] == "swarmd: stopped: on SIGTERM, before the start was complete"
+
+
+def _loads(node: Node, library: str) -> bool:
+    return library in Path(f"/proc/{node.pid}/maps").read_text()
+
+
+def test_a_stop_while_the_libraries_are_imported_is_taken_down_as_a_clean_end(tmp_path: Path) -> None:
+    with Node(tmp_path / "state", SETTINGS) as node:
+        until(lambda: _loads(node, "libtorch"), every=0.001, why="torch is being loaded")
+        begun = time.monotonic()
+        node.send(signal.SIGTERM)
+        assert node.end() == EXIT_OK
+        assert time.monotonic() - begun <= STOP_SECONDS
+    assert "starts; this is its first start" in node.text()
+    account = load(tmp_path / "state")
+    assert (account.run, account.totals) == (None, {"clean": 1})
+
+
+@STOPS
+def test_a_node_that_waits_after_quick_failures_is_small_and_stops_at_once(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    state = saved.failed(tmp_path / "state", 9)
+    with Node(state, {**SETTINGS, "swarm": {"name": "patient"}}) as node:
+        node.line("the last run ended by crash .*; it waits 128 s first")
+        until(lambda: (state / "status.json").exists())
+        assert (read_status(state)["state"], read_status(state)["name"]) == ("starting", "patient")
+        assert not _loads(node, "libtorch")
+        stopped_in_time(node, number)
+    account = load(state)
+    assert (account.run, account.stops[-1].cause, account.totals) == (None, "clean", {"crash": 9, "clean": 1})
+    assert saved.status(state)["state"] == "stopped"
 
 
 @STOPS
@@ -138,7 +171,7 @@ def test_a_second_node_on_the_same_state_is_refused_by_name_of_the_first(
     state: Path, start: Callable[..., Node]
 ) -> None:
     first = start(state)
-    first.line("starts; state in")
+    first.line("starts; .*; state in")
     link = state.with_name("second")
     link.symlink_to(state)  # the same directory under another name, and other log files
     second = start(link)

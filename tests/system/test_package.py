@@ -199,6 +199,32 @@ def test_purging_removes_all_but_a_copy_of_each_identity(root: Path, newer: Path
     assert (root / ENABLED).is_symlink()
 
 
+def test_purging_copies_nothing_that_is_no_identity(root: Path) -> None:
+    write_state(root)
+    below = root / "var/lib/swarmd"
+    (below / "second/checkpoints/identity.key").write_bytes(KEY)
+    # A folder's name that reads as two paths, the second being root's own file.
+    (root / "identity.key").write_text("root's own")
+    for name in ("odd\n", "odd name", "$(id)", "large", "empty", "link"):
+        (below / name).mkdir()
+    for name in ("odd\n", "odd name", "$(id)"):
+        (below / name / "identity.key").write_bytes(KEY)
+    (below / "large/identity.key").write_bytes(bytes(65537))
+    (below / "empty/identity.key").touch()
+    (below / "link/identity.key").symlink_to("/etc/shadow")
+    (root / "root/elsewhere").mkdir()
+    (root / "root/elsewhere/identity.key").write_text("root's own")
+    (below / "linked").symlink_to("/root/elsewhere")
+
+    roots.offline(root, "dpkg", "--purge", "swarmd")
+
+    copies = sorted((root / "var/backups/swarmd").iterdir())
+    assert [copy.name.split(".key.")[0] for copy in copies] == ["identity", "second-identity"]
+    assert all(copy.read_bytes() == KEY for copy in copies)
+    assert not below.exists()
+    assert (root / "root/elsewhere/identity.key").read_text() == "root's own"
+
+
 def test_purging_twice_keeps_both_identities(root: Path, newer: Path) -> None:
     for _ in range(2):
         (root / "var/lib/swarmd").mkdir()

@@ -73,3 +73,27 @@ def test_whoever_owns_the_state_stays_who_they_are(tmp_path: Path) -> None:
     become_owner(tmp_path)
     become_owner(tmp_path / "missing")
     assert os.geteuid() == before
+
+
+PLANTED = """
+import os, sys
+from pathlib import Path
+from swarmd.system import installation
+installation.STATE_ROOT = Path(sys.argv[1])
+installation.become_owner(Path(sys.argv[2]))
+print(os.geteuid())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_link_that_the_services_user_has_planted_makes_root_nobody_else(tmp_path: Path, others: int) -> None:
+    root, elsewhere = tmp_path / "lib" / "swarmd", tmp_path / "elsewhere"
+    root.mkdir(parents=True)
+    elsewhere.mkdir()
+    os.chown(elsewhere, others, others)
+    (root / "planted").symlink_to(elsewhere)
+    os.chown(root, 65534, 65534)
+    command = [sys.executable, "-c", PLANTED, str(root), str(root / "planted")]
+    shown = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert shown.stdout == "65534\n", "it went on as whoever owns what the link leads to"

@@ -268,6 +268,31 @@ def test_a_record_that_the_journal_refuses_holds_up_no_other(reader: socket.sock
     assert texts == ["MESSAGE=good", missing, "MESSAGE=better"]
 
 
+def test_a_journal_that_refuses_even_the_account_of_what_it_refused_gets_it_later(
+    reader: socket.socket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refuses, sent = True, []
+
+    def send(fields: Iterable[bytes]) -> None:
+        if refuses:
+            raise OSError(105, "No buffer space available")
+        sent.append(next(iter(fields)))
+
+    handler = JournalHandler(dict, send, reader.getsockname())
+    logging.getLogger("swarmd").addHandler(handler)
+    try:
+        for message in "abc":
+            handler.handle(record(message))
+        refuses = False
+        handler.handle(record("d"))
+        handler.handle(record("e"))
+    finally:
+        logging.getLogger("swarmd").removeHandler(handler)
+    missing = b"MESSAGE=3 lines are missing here: the journal did not take them"
+    assert sent == [b"MESSAGE=d", missing, b"MESSAGE=e"]
+    assert capsys.readouterr().err == "", "the handler told of a fault of its own"
+
+
 def test_names_of_fields_are_made_such_as_the_journal_takes(reader: socket.socket) -> None:
     handler, sent = sent_with(reader)
     handler.handle(record(event_fields={"a-b.c é": 1, "x" * 100: 2, "text": "\ud800"}))

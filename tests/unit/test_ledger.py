@@ -1,7 +1,6 @@
 """The account of starts and stops in the state directory."""
 
 import errno
-import json
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -171,43 +170,6 @@ def test_an_end_that_is_no_failure_ends_the_waiting(tmp_path: Path, cause: str) 
 def test_no_number_of_failures_waits_longer_than_the_longest(failures: int, longest: float) -> None:
     previous = PreviousEnd("crash", None, None, None, None, None, None, failures, {})
     assert 0 <= backoff_seconds(previous, longest) <= longest
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"\0" * 100, b"{", b"[]", b'{"format": 2}', b"[" * 100_000, b"\xff\xfe",
-     b'{"format":1,"serial":1,"starts":1,"totals":{},"uptime_s":NaN,"run":null,"stops":[]}',
-     b'{"format":1,"serial":1,"starts":1,"totals":{},"uptime_s":0,"run":{"invocation":"x"},"stops":[]}'],
-)  # fmt: skip
-def test_a_damaged_ledger_is_set_aside_and_begun_anew(
-    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / LEDGER_FILE).write_bytes(content)
-    with pytest.raises(ValueError, match="is damaged"):
-        read(tmp_path)
-    assert start(tmp_path, "a").cause is None
-    assert "begins anew" in caplog.text
-    assert (tmp_path / f"{LEDGER_FILE}.damaged").read_bytes() == content
-    assert load(tmp_path).starts == 1
-
-
-@given(st.data())
-def test_a_ledger_with_one_wrong_value_never_stops_the_node(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    state = tmp_path_factory.mktemp("state")
-    start(state, "a")
-    stop(state, "a", "crash", round=1)
-    start(state, "b")
-    document = json.loads((state / LEDGER_FILE).read_text())
-    places = [(document, key) for key in document]
-    places += [(document["run"], key) for key in document["run"]]
-    places += [(document["stops"][0], key) for key in document["stops"][0]]
-    holder, key = data.draw(st.sampled_from(places))
-    holder[key] = data.draw(st.sampled_from([None, "x", -1, 10**30, [], {}, True, {"x": "y"}]))
-    (state / LEDGER_FILE).write_text(json.dumps(document))
-    backoff_seconds(start(state, "c"))
-    stop(state, "c", "crash")
 
 
 def test_a_ledger_is_replaced_in_one_step(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_the_manual_tells_the_limits_of_the_unit(unit: str) -> None:
     text = (ROOT / "systemd" / unit).read_text(encoding="utf-8")
     settings = dict(re.findall(r"^([A-Za-z]+)=(.*)$", text, re.MULTILINE))
     page = roff(COMMANDS_PAGE.read_text(encoding="utf-8"))
-    told = dict(re.findall(r"^\.(?:Pq )?Li ([A-Za-z]+)=(\S+)", page, re.MULTILINE))
+    told = dict(re.findall(r"^\.(?:Pq )?Li ([A-Za-z]+)=(.+?)(?: [.,])?$", page, re.MULTILINE))
     for name in ("MemoryMax", "WatchdogSec", "RestartSec", "TimeoutStopSec", "RestartPreventExitStatus"):
         assert told[name] == settings[name], name
 
@@ -295,7 +295,9 @@ def test_bash_completes_no_option_where_a_value_belongs_in(words: str) -> None:
 def test_bash_completes_commands() -> None:
     first = {words.split()[0] for words in commands()}
     assert completed("") - {"--help", "--version"} == first
-    assert completed("model", "") - {"--help"} == {words.split()[1] for words in commands() if " " in words}
+    for group in {words.split()[0] for words in commands() if " " in words}:
+        actions = {words.split()[1] for words in commands() if words.startswith(f"{group} ")}
+        assert completed(group, "") - {"--help"} == actions
     assert completed("re") == {command for command in first if command.startswith("re")}
 
 

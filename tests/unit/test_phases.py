@@ -1,5 +1,6 @@
 """The phases of a round."""
 
+import gc
 import time
 
 import pytest
@@ -22,6 +23,24 @@ def test_a_phase_that_fails_is_over_as_well() -> None:
         raise OSError
     with phases.enter("report"):
         assert phases.current == "report"
+
+
+def test_an_interruption_between_the_announcement_of_a_phase_and_its_block_leaves_room_for_others() -> None:
+    """A signal handler may raise there; the block's end is then never reached."""
+    told: list[str] = []
+    phases = Phases(told.append)
+    lost = phases.enter("train")
+    lost.__enter__()  # and no __exit__, as when the interruption comes right behind it
+    phases.abandon()
+    assert (phases.current, told) == ("", ["train", ""])
+    with phases.enter("checkpoint"):
+        beats = phases.beats
+        del lost  # collected inside another phase
+        gc.collect()
+        assert (phases.current, phases.beats) == ("checkpoint", beats)
+    assert told == ["train", "", "checkpoint", ""]
+    phases.abandon()
+    assert told == ["train", "", "checkpoint", ""], "there was nothing to abandon"
 
 
 def test_phases_do_not_nest() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import mmap
+import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -195,3 +197,43 @@ def test_the_thread_sees_memory_that_fills_for_real() -> None:
     guard.close()
     assert taken is not None
     assert taken.near
+
+
+@pytest.mark.parametrize("fault", [ProcessLookupError(3, "No such process"), ValueError("not enough values to unpack")])
+def test_the_thread_looks_on_after_a_look_in_which_a_process_vanished(fault: Exception) -> None:
+    looks = iter([fault, fault])
+
+    def measure() -> Reading:
+        if (error := next(looks, None)) is not None:
+            raise error  # as reading a file in /proc does whose process ends at that moment
+        return near()
+
+    guard = MemoryGuard(measure, interval=0.001, cool_down=0.0)
+    guard.start()
+    end = time.monotonic() + 60
+    while not guard.near and time.monotonic() < end:
+        time.sleep(0.001)
+    guard.close()
+    assert guard.take() == near()
+
+
+def test_processes_that_come_and_go_while_the_memory_is_read_are_no_fault() -> None:
+    ended, faults = threading.Event(), []
+
+    def read_on() -> None:
+        while not ended.is_set():
+            try:
+                assert tree_bytes() > 0
+            except Exception as error:  # whatever it is: the test tells it
+                faults.append(error)
+                return
+
+    thread = threading.Thread(target=read_on)
+    thread.start()
+    for _ in range(100):
+        if (pid := os.fork()) == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+    ended.set()
+    thread.join()
+    assert not faults

@@ -36,7 +36,7 @@ def test_a_signal_is_one_request_however_often_it_comes() -> None:
 
 
 def test_one_that_comes_before_the_node_is_ready_for_it_is_kept() -> None:
-    ReloadRequest.note_early()
+    ReloadRequest.note_early(lambda: pytest.fail("no terminal is gone"))
     hang_up()
     request = ReloadRequest(lambda: None)
     request.install()

@@ -58,3 +58,9 @@ def test_it_loads_no_heavy_library_itself() -> None:
     heavy = ("torch", "transformers", "tokenizers", "genrl", "hivemind", "huggingface_hub", "numpy")
     code = f"import sys; prepare_process(); print([name for name in {heavy} if name in sys.modules])"
     assert run(code).stdout == "[]\n"
+
+
+def test_what_a_node_does_before_it_waits_loads_no_heavy_library() -> None:
+    heavy = ("torch", "transformers", "tokenizers", "genrl", "hivemind", "huggingface_hub", "numpy", "reasoning_gym")
+    code = f"import sys; import swarmd.beginning; print([name for name in {heavy} if name in sys.modules])"
+    assert run(code).stdout == "[]\n"

@@ -1,6 +1,13 @@
 """The status in words."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import asdict
+from pathlib import Path
+
+import pytest
 
 from swarmd.monitor.lines import status_lines
 from swarmd.monitor.status import (
@@ -12,6 +19,12 @@ from swarmd.monitor.status import (
     RewardStatus,
     Status,
 )
+from swarmd.system.ledger import note_end, note_start
+from swarmd.system.ledger_file import End
+
+ROOT = Path(__file__).resolve().parents[2]
+HOSTILE = "qwen\x1b[2J\x1b]0;owned\x07\nstate       training\r\x9b31m\u202e"
+SHOWN = r"qwen\x1b[2J\x1b]0;owned\x07\nstate       training\r\x9b31m\u202e"
 
 
 def test_a_node_that_has_only_just_begun_says_no_more_than_it_knows() -> None:
@@ -45,3 +58,27 @@ def test_a_training_node_tells_what_it_does() -> None:
         "checkpoint  round 41, 2026-01-02T03:04:05.678+00:00, /s/round-00000041",
         "child       scorer: pid 77, replaced 2 times",
     ]
+
+
+def printed(*arguments: object) -> str:
+    command = [sys.executable, "-m", "swarmd", *map(str, arguments)]
+    ours = {name: value for name, value in os.environ.items() if not name.endswith("_DIRECTORY")}
+    return subprocess.run(command, capture_output=True, text=True, env=ours, cwd=ROOT, check=True).stdout
+
+
+def test_what_stands_in_a_status_file_cannot_steer_the_terminal_nor_add_lines(tmp_path: Path) -> None:
+    status = Status("stopped", name=HOSTILE, phase=HOSTILE, model=ModelStatus(HOSTILE, 1, HOSTILE),
+                    children={HOSTILE: ChildStatus(1, 1)})  # fmt: skip
+    (tmp_path / "status.json").write_text(json.dumps({**asdict(status), "process": {}}))
+    lines = printed("status", "--state", tmp_path).removesuffix("\n").split("\n")
+    assert [line.split()[0] for line in lines] == ["state", "model", "child"]
+    assert all(SHOWN in line and line.isprintable() for line in lines)
+
+
+def test_nor_can_what_stands_in_the_account_of_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+    note_start(tmp_path, "1", "boot", "one")
+    note_end(tmp_path, End("crash", HOSTILE, 7, signal=HOSTILE, invocation="one"), "1", "boot")
+    lines = printed("restarts", "--state", tmp_path).removesuffix("\n").split("\n")
+    assert [line.count(SHOWN) for line in lines[:3]] == [0, 2, 0]
+    assert all(line.isprintable() for line in lines)

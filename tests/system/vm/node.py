@@ -82,6 +82,12 @@ class Node:
         """systemd's records, of this boot, that the kernel has killed processes of the service for want of memory."""
         return self._records("--boot", f"MESSAGE_ID={_OUT_OF_MEMORY}", f"UNIT={UNIT}")
 
+    def group_kills(self) -> list[str]:
+        """The kernel's words, of this boot, that it killed all of the service's control group for want of memory."""
+        group = self.show("ControlGroup")["ControlGroup"]
+        told = [record["MESSAGE"] for record in self._records("--boot", "_TRANSPORT=kernel")]
+        return [message for message in told if f"Tasks in {group} are going to be killed" in message]
+
     def _records(self, *matches: str) -> list[dict[str, Any]]:
         told = self.machine.run("journalctl", "--output=json", "--no-pager", "--quiet", *matches).output
         return [json.loads(line) for line in told.splitlines()]

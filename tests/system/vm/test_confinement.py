@@ -4,11 +4,42 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 from tests.system.vm.conftest import Times
+from tests.system.vm.kernel import PYTHON
 from tests.system.vm.node import UNIT, Node
 
 MOST_EXPOSURE = 1.1
+_WRITABLE = ("/var/lib/swarmd", "/var/cache/swarmd", "/run/swarmd", "/tmp", "/var/tmp", "/dev/shm")
+# A program is run, and mapped as a library's code is: as it lies in /usr, and its copy in each folder named.
+_WHAT_CAN_BE_EXECUTED = """\
+import json, mmap, os, shutil, subprocess, sys
+from pathlib import Path
+
+def possible(program):
+    done = []
+    try:
+        subprocess.run([program], check=True)
+        done.append("run")
+    except PermissionError:
+        pass
+    try:
+        with open(program, "rb") as file:
+            mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ | mmap.PROT_EXEC).close()
+        done.append("mapped")
+    except PermissionError:
+        pass
+    return done
+
+told = {"/usr/bin/true": possible("/usr/bin/true")}
+for folder in sys.argv[1:]:
+    copy = Path(folder, ".copy-of-true")
+    shutil.copy("/usr/bin/true", copy)
+    told[folder] = possible(copy)
+    copy.unlink()
+print(json.dumps(told))
+"""
 
 
 def test_the_running_unit_is_hardly_exposed(node: Node) -> None:
@@ -49,17 +80,21 @@ def test_what_the_node_can_write_it_cannot_execute(node: Node) -> None:
     mounts = (node.machine.read(f"/proc/{pid}/mountinfo") or b"").decode().splitlines()
     options = {line.split()[4]: set(line.split()[5].split(",")) for line in mounts}
     assert {"ro", "noexec"} <= options["/"]
-    for path in ("/var/lib/swarmd", "/var/cache/swarmd", "/run/swarmd", "/tmp", "/var/tmp", "/dev/shm"):
+    for path in _WRITABLE:
         assert {"rw", "noexec"} <= options[path], (path, options[path])
-    # Other mounts may be writable for root, but not for the node.
     as_the_node = (
         "nsenter", f"--target={pid}", "--mount", "setpriv", "--reuid=swarmd", "--regid=swarmd", "--clear-groups",
     )  # fmt: skip
-    executable = {path for path, found in options.items() if "rw" in found and "noexec" not in found}
-    # find(1) names what it may not look into, and mount points, which are judged above for themselves.
-    search = ("sh", "-c", 'find "$@" -xdev ! -type l -writable 2>/dev/null', "sh", *sorted(executable))
-    found = node.machine.run(*as_the_node, *search, check=False).output.splitlines()
-    assert set(found) <= options.keys(), found
+    tried = node.machine.run(*as_the_node, PYTHON, "-I", "-", *_WRITABLE, input=_WHAT_CAN_BE_EXECUTED).output
+    assert json.loads(tried) == {"/usr/bin/true": ["run", "mapped"], **{path: [] for path in _WRITABLE}}
+    # Other mounts are writable, but not for the node; sockets and pipes are, and nobody can execute one. find(1) names
+    # what it may not look into, and -xdev would not tell: /run/swarmd is a mount of the file system that /run is.
+    search = r"find / \( -path /proc -o -path /sys \) -prune -o \( -type f -o -type d \) -writable -print 2>/dev/null"
+    found = node.machine.run(*as_the_node, "sh", "-c", search, check=False).output.splitlines()
+    assert set(_WRITABLE) <= set(found)
+    for path in found:
+        mount = next(str(above) for above in (Path(path), *Path(path).parents) if str(above) in options)
+        assert "noexec" in options[mount], (path, mount, options[mount])
 
 
 def test_the_memory_limit_is_a_share_of_the_machine_and_the_node_plans_inside_it(node: Node) -> None:

@@ -1,0 +1,306 @@
+"""Founding, joining and leaving a swarm. All is checked before anything is written, and the drop-in is written last:
+it makes the node a member."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import TypeAdapter, ValidationError
+
+from swarmd import swarm_drop_in
+from swarmd.as_owner import as_owner
+from swarmd.config import Config, ConfigErrors
+from swarmd.config.files import own_folder
+from swarmd.config.loading import Pending, Written, load_config, written
+from swarmd.config.values import Allowed, ListenAddress, Name
+from swarmd.network import swarm_secret
+from swarmd.network.addresses import Reachable, reachable
+from swarmd.network.agreement import agreement_of
+from swarmd.network.identity import identity_path, load_or_create
+from swarmd.network.invite import MOST_PEERS, Invite, decode, encode, plain_datasets
+from swarmd.system.exits import ConfigurationError
+from swarmd.tasks.mix import ENVIRONMENT
+from swarmd.unbuilt import refuse_what_is_not_built
+
+_NOTHING = Pending(swarm_drop_in.NAME, "")
+"""As if this node were in no swarm by its own drop-in."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a node's settings and its state are. config: None for the default one."""
+
+    config: Path | None
+    main: Path
+    state: Path
+    environ: Mapping[str, str]
+
+    @property
+    def drop_in(self) -> Path:
+        return own_folder(self.main) / swarm_drop_in.NAME
+
+    def load(self, pending: Pending | None = None) -> Config:
+        """The configuration. Raises ConfigurationError."""
+        try:
+            return load_config(self.config, self.environ, pending)
+        except ConfigErrors as errors:
+            raise ConfigurationError(f"the configuration cannot be used:\n{errors}") from None
+
+    def written(self, key: str, pending: Pending | None = None) -> Written | None:
+        return written(self.config, self.environ, key, pending)
+
+    def wrote(self, setting: Written) -> bool:
+        """Whether it stands in this node's own drop-in."""
+        return Path(setting.place.rpartition(":")[0]) == self.drop_in
+
+
+@dataclass(frozen=True)
+class Member:
+    """A node in its swarm. peer_id, node_name: of the node's identity."""
+
+    invite: Invite
+    word: str
+    peer_id: str
+    node_name: str
+    reachable: Reachable
+    file: Path
+
+
+def found(
+    place: Place,
+    name: str,
+    *,
+    round_seconds: float,
+    datasets: str | None,
+    private: bool,
+    announce: tuple[str, ...],
+    bootnode: bool,
+) -> Member:
+    """Makes a new swarm, with this node as its first member.
+
+    datasets: a preset; None: the mix that is configured. Raises ConfigurationError; then nothing has changed.
+    """
+    _check_option("NAME", Name, name)
+    for address in announce:
+        _check_option("--announce", ListenAddress, address)
+    _refuse_a_second_swarm(place, None)
+    before = place.load(_NOTHING)
+    settings = _settings(
+        Invite(
+            name=name,
+            swarm_id=secrets.token_hex(16),
+            epoch=float(int(time.time())),
+            round_seconds=float(round_seconds),
+            shards=before.swarm.shards,
+            datasets=datasets or plain_datasets(before.tasks),
+            dialect=before.swarm.dialect,
+            peers=(),
+            config_hash="",
+        ),
+        place.state / swarm_secret.FILE_NAME if private else None,
+    )
+    if bootnode:
+        settings["swarm"]["role"] = "bootnode"
+    if announce:
+        settings["network"] = {"announce": list(announce)}
+    config = _config_with(place, settings)
+    if not config.network.listen:
+        raise ConfigurationError("network.listen is empty, so nobody could reach the swarm; name an address there")
+    secret = swarm_secret.new_secret() if private else None
+    # Before anything is written: an invite that cannot be made shows a swarm that cannot be joined.
+    _invite_of(config, (), secret)
+    _become_member(place, config, swarm_drop_in.text_of(settings), secret)
+    return _member(place, config, secret)
+
+
+def invite(place: Place) -> Member:
+    """The swarm that this node is in. Raises ConfigurationError where it is in none."""
+    config = place.load()
+    if config.swarm.id is None:
+        raise ConfigurationError(
+            "this node is in no swarm; `swarmd found NAME` makes one, `swarmd join INVITE` joins one"
+        )
+    if config.coordinator.kind != "clock":
+        raise ConfigurationError(
+            f"coordinator.kind is {config.coordinator.kind}, and an invite is for a swarm whose rounds go by the clock"
+        )
+    reference, secret = config.swarm.secret_file, None
+    if reference is not None:
+        secret = as_owner(place.state, lambda: swarm_secret.read_swarm_secret(reference, place.environ))
+    return _member(place, config, secret)
+
+
+def join(place: Place, word: str) -> Member:
+    """Makes this node a member of the swarm of this invite. Raises ConfigurationError; then nothing has changed."""
+    wanted = decode(word)
+    _refuse_a_second_swarm(place, wanted.swarm_id)
+    secret_file = place.state / swarm_secret.FILE_NAME if wanted.secret is not None else None
+    settings = _kept(place, _settings(wanted, secret_file))
+    config = _config_with(place, settings)
+    _refuse_another_agreement(config, wanted)
+    peer_id = _identity(place, config)[0]
+    others = [address for address in wanted.peers if f"/p2p/{peer_id}" not in address]
+    if others != list(wanted.peers):  # the node's own: it founded the swarm, or joined before
+        settings["swarm"]["peers"] = others
+        config = _config_with(place, settings)
+    _become_member(place, config, swarm_drop_in.text_of(settings), wanted.secret)
+    return _member(place, config, wanted.secret)
+
+
+def leave(place: Place) -> tuple[str, str | None]:
+    """Takes the node out of its swarm; identity, checkpoints and curves stay.
+
+    Returns the swarm's id, and the place that has another id for it from now on (of an instance: the drop-in of all).
+    Raises ConfigurationError; then nothing has changed.
+    """
+    current = place.written("swarm.id")
+    if not os.path.lexists(place.drop_in):
+        if current is None or current.value is None:
+            raise ConfigurationError(f"this node is in no swarm: there is no {place.drop_in}")
+        raise ConfigurationError(
+            f"{current.place}: swarm.id is set there, by hand or for all nodes of this machine; take it out there "
+            "(swarmd leave removes only what swarmd found or swarmd join wrote for this node)"
+        )
+    gone = Pending(swarm_drop_in.NAME, None)
+    try:
+        place.load(gone)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"without {place.drop_in}, {error}\nmend that first; nothing has changed") from None
+    swarm_drop_in.remove(place.drop_in)
+    as_owner(place.state, lambda: swarm_secret.remove_swarm_secret(place.state / swarm_secret.FILE_NAME))
+    left = place.written("swarm.id")
+    return str(current.value) if current is not None else "", left.place if left is not None and left.value else None
+
+
+def _check_option(option: str, kind: Any, value: str) -> None:
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError:
+        allowed = next(part.text for part in get_args(kind) if isinstance(part, Allowed))
+        raise ConfigurationError(f"{option} {value!r}: must be {allowed}") from None
+
+
+def _settings(invite: Invite, secret_file: Path | None) -> dict[str, dict[str, Any]]:
+    """What the drop-in of a member says, by section and key."""
+    swarm: dict[str, Any] = {"name": invite.name, "id": invite.swarm_id, "dialect": invite.dialect}
+    swarm |= {"shards": invite.shards, "peers": list(invite.peers)}
+    swarm["secret_file"] = None if secret_file is None else str(secret_file)
+    return {
+        "swarm": swarm,
+        "coordinator": {"kind": "clock", "epoch": invite.epoch, "round_seconds": invite.round_seconds},
+        "tasks": {"datasets": invite.datasets},
+    }
+
+
+def _kept(place: Place, settings: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """With what `swarmd found` was told of this node alone, so that joining anew does not lose it."""
+    for section, key in (("swarm", "role"), ("network", "announce")):
+        found = place.written(f"{section}.{key}")
+        if found is not None and place.wrote(found):
+            settings.setdefault(section, {})[key] = found.value
+    return settings
+
+
+def _config_with(place: Place, settings: Mapping[str, Mapping[str, Any]]) -> Config:
+    """The configuration that these settings would make, which none of the other files may overrule."""
+    pending = Pending(swarm_drop_in.NAME, swarm_drop_in.text_of(settings))
+    config = place.load(pending)
+    alone = Config.model_validate({name: dict(values) for name, values in settings.items()})
+    for section, values in settings.items():
+        for key in values:
+            if getattr(getattr(config, section), key) != getattr(getattr(alone, section), key):
+                found = place.written(f"{section}.{key}", pending)
+                raise ConfigurationError(
+                    f"{found.place if found else place.main}: {section}.{key} is set there, over what the swarm needs; "
+                    f"take it out, since all nodes of a swarm have the same"
+                )
+    refuse_what_is_not_built(config)
+    return config
+
+
+def _refuse_a_second_swarm(place: Place, swarm_id: str | None) -> None:
+    """swarm_id: the one to join, which may be the node's own; None: a new one."""
+    own = place.written("swarm.id") if os.path.lexists(place.drop_in) else None
+    current = own if own is not None and own.value is not None else place.written("swarm.id", _NOTHING)
+    if current is None or current.value is None or str(current.value) == swarm_id:
+        return
+    fix = "`swarmd leave` first" if place.wrote(current) else "take swarm.id out there first"
+    raise ConfigurationError(f"{current.place}: this node is in the swarm {current.value} already; {fix}")
+
+
+def _refuse_another_agreement(config: Config, wanted: Invite) -> None:
+    here = agreement_of(config)
+    if here.hash == wanted.config_hash:
+        return
+    if here.environment != ENVIRONMENT:
+        why = f"tasks.environment is {here.environment} here; all nodes of a swarm need the same environment and mix"
+    elif wanted.reasoning_gym and wanted.reasoning_gym != here.reasoning_gym:
+        why = (
+            f"its tasks are made by reasoning-gym {wanted.reasoning_gym}, and this node has {here.reasoning_gym}; "
+            "install the version of swarmd that the inviting node runs"
+        )
+    else:
+        why = (
+            "this node makes other tasks of the same settings, so nobody could check its answers; install the version "
+            "of swarmd that the inviting node runs, or, if that has a task environment of its own "
+            "(tasks.environment), the same environment"
+        )
+    raise ConfigurationError(f"the swarm {wanted.name} does not fit this node: {why}")
+
+
+def _invite_of(config: Config, peers: tuple[str, ...], secret: str | None) -> tuple[Invite, str]:
+    agreement = agreement_of(config)
+    made = Invite(
+        name=config.swarm.name or "swarm",
+        swarm_id=config.swarm.id or "",
+        epoch=agreement.epoch,
+        round_seconds=agreement.round_seconds,
+        shards=agreement.shards,
+        datasets=plain_datasets(config.tasks),
+        dialect=agreement.dialect,
+        peers=peers,
+        config_hash=agreement.hash,
+        reasoning_gym=agreement.reasoning_gym,
+        secret=secret,
+    )
+    return made, encode(made)
+
+
+def _member(place: Place, config: Config, secret: str | None) -> Member:
+    peer_id, node_name = _identity(place, config)
+    own = reachable(config.network)
+    peers = tuple(dict.fromkeys((*own.with_peer(peer_id), *config.swarm.peers)))[:MOST_PEERS]
+    made, word = _invite_of(config, peers, secret)
+    return Member(made, word, peer_id, node_name, own, place.drop_in)
+
+
+def _identity(place: Place, config: Config) -> tuple[str, str]:
+    """Peer id and name of the node's identity, which is made if there is none."""
+    path = identity_path(config.network.identity_file, place.state, place.environ)
+
+    def named() -> list[str]:
+        identity = load_or_create(path)
+        return [identity.peer_id, identity.name]
+
+    peer_id, name = as_owner(place.state, named)
+    return peer_id, name
+
+
+def _become_member(place: Place, config: Config, text: str, secret: str | None) -> None:
+    swarm_drop_in.refuse_if_unwritable(place.drop_in)
+    _identity(place, config)
+    path = place.state / swarm_secret.FILE_NAME
+    if secret is not None:
+        as_owner(place.state, lambda: swarm_secret.write_swarm_secret(path, secret))
+    try:
+        swarm_drop_in.write(place.drop_in, text)
+    except ConfigurationError:
+        if secret is not None:
+            as_owner(place.state, lambda: swarm_secret.remove_swarm_secret(path))
+        raise

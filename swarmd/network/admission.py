@@ -1,0 +1,271 @@
+"""From what lay in the DHT to groups that may be trained on.
+
+Every record, and every group in it, stands and falls alone: a rule (admission_rules) raises Refused, the refusal is
+counted, the next one is looked at. Whatever the bytes are, nothing but that happens.
+
+Rules run from cheap to dear. A record is decoded only if its size, key and expiration are in order, and takes one of
+the round's places only if a task in it can be its peer's. Making tasks anew is the dear part: it comes last, has a
+time limit, and takes the peers in random order, one group of each in turn, so that nobody's records can keep another's
+from being looked at.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from itertools import zip_longest
+from typing import Any
+
+from swarmd.network import admission_rules as rules
+from swarmd.network.accounts import Accounts, is_peer_id
+from swarmd.network.admission_rules import RawRecord
+from swarmd.network.copies import Copies, distinctive
+from swarmd.network.dialects import Dialect, decode
+from swarmd.network.quotas import BlockQuota
+from swarmd.network.records import AdmittedGroup, ClaimedGroup, Record
+from swarmd.network.refusals import Reason, Refused
+from swarmd.network.reputation import GOOD, Reputation
+from swarmd.network.settings import ExchangeLimits
+from swarmd.tasks.legacy_table import LegacyTable
+from swarmd.tasks.mix import TaskMix
+
+REGENERATION_SECONDS = 6.0
+"""For making the tasks of a call's groups anew; what is left over is refused (no-time). A full call (64 peers, 4
+groups each) takes a tenth of a second; the few datasets that need a second for a task are what this is for. The task
+in work when it ends is still made."""
+
+_SHARE_OF_A_BLOCK = 8
+"""One address block gets an eighth of a round's places, and four at least."""
+
+_MOST_SEEN = 16_384
+"""Records that a round remembers to have looked at. Beyond it they are looked at again, which costs time only."""
+
+_log = logging.getLogger("swarmd")
+
+
+@dataclass(frozen=True)
+class _Round:
+    """seen: digests of what was looked at in this round, refused or not. places: who has one of the round's places: a
+    peer id, and whether the record was signed, since a signed one finds a place beside a forged one."""
+
+    seen: set[bytes] = field(default_factory=set)
+    places: set[tuple[str, bool]] = field(default_factory=set)
+
+
+class Admission:
+    """Admits the groups of a swarm's peers. For one thread at a time.
+
+    dialect: the swarm's. mix: this node's. table: for a legacy swarm, None elsewhere. limits.record_bytes is
+    what is written; read are LARGEST_READ bytes. rng: for the order of peers.
+    """
+
+    def __init__(
+        self,
+        swarm_id: str,
+        peer_id: str,
+        dialect: Dialect,
+        mix: TaskMix,
+        table: LegacyTable | None,
+        limits: ExchangeLimits,
+        reputation: Reputation,
+        regeneration_seconds: float = REGENERATION_SECONDS,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._swarm_id = swarm_id
+        self._peer_id = peer_id
+        self._dialect = dialect
+        self._mix = mix
+        self._table = table
+        self._limits = limits
+        self.reputation = reputation
+        self._seconds = regeneration_seconds
+        self._rng = rng or random.SystemRandom()
+        self._accounts = Accounts()
+        self._copies = Copies()
+        self._blocks = BlockQuota(max(4, limits.peers_per_round // _SHARE_OF_A_BLOCK))
+        self._round = -1
+        self._rounds: dict[int, _Round] = {}
+
+    def admit(self, found: Iterable[RawRecord], round: int, now: float) -> list[AdmittedGroup]:
+        """The groups in these records that passed every rule, of each peer at most `groups_per_peer` a round.
+
+        round: the current one; may be called several times in it, and what was looked at before is passed over.
+        now: seconds since 1970 by the DHT's clock. Never raises because of what a record holds.
+        """
+        self._begin(round)
+        records = list(found)
+        self._rng.shuffle(records)
+        claims: list[list[tuple[Record, ClaimedGroup]]] = []
+        for raw in records:
+            try:
+                record = self._looked_at(raw, round, now)
+                if record is not None:
+                    claims.append([(record, group) for group in record.groups])
+            except Refused as refusal:
+                self._refuse(raw.subkey, refusal)
+        turns = [claim for turn in zip_longest(*claims) for claim in turn if claim is not None]
+        return self._regenerated(turns, round, now)
+
+    def remember_own(self, round: int, groups: Iterable[Sequence[str]]) -> None:
+        """Takes down this node's own completions, a group each, before they are published: who republishes them is
+        found out like anybody else's copier."""
+        for completions in groups:
+            self._copies.remember(self._peer_id, round, distinctive(completions))
+
+    def report(self, peer_id: str, verdict: str, now: float, count: int = 1) -> None:
+        """What training found out about groups that were admitted: "implausible", "unscored", ... How many."""
+        if is_peer_id(peer_id) and count > 0:
+            self._accounts.refuse(peer_id, verdict, count)
+            self._note(peer_id, verdict, now, count)
+
+    @property
+    def refused(self) -> Mapping[str, Mapping[str, int]]:
+        """Refusals by peer and reason since the start; under "" those of no peer that is known."""
+        return self._accounts.refused
+
+    @property
+    def totals(self) -> Mapping[str, int]:
+        """Refusals by reason since the start."""
+        return dict(self._accounts.totals)
+
+    def peers(self, now: float) -> list[dict[str, Any]]:
+        """A line for each peer met since the start, the last seen first: what `swarmd peers --json` prints."""
+        return self._accounts.rows(self.reputation, now)
+
+    def _begin(self, round: int) -> None:
+        if round == self._round:
+            return
+        self._blocks.begin_round()
+        # A round in front of the last one: the coordinator began anew, and with it all that was remembered of rounds.
+        kept = {round - 1} if round > self._round else set()
+        self._rounds = {number: self._rounds[number] for number in kept & self._rounds.keys()}
+        self._rounds[round] = _Round()
+        self._rounds.setdefault(round - 1, _Round())
+        self._round = round
+
+    # --- Records -------------------------------------------------------------------------------------------------
+
+    def _looked_at(self, raw: RawRecord, round: int, now: float) -> Record | None:
+        """The record with those of its groups that may be its peer's; None for one that was looked at before, and for
+        this node's own. Raises Refused."""
+        rules.has_the_form_of_a_record(raw)
+        rules.is_small_enough(raw, rules.LARGEST_READ)
+        rules.expires_soon(raw.expires, now)
+        rules.is_of_this_round_or_the_last(raw, round)
+        if self._seen_before(raw, round):
+            return None
+        rules.is_not_quarantined(raw.subkey, self.reputation, now)
+        record = decode(raw.value, raw.round, raw.key, raw.subkey, float(raw.expires), self._dialect)
+        rules.is_signed_as_it_must(record, self._peer_id, self.reputation)
+        if record.peer_id == self._peer_id:
+            return None
+        if record.signed:
+            self.reputation.note_signed(record.peer_id, now)
+        self._accounts.meet(record.peer_id, record.dialect, record.round)
+        place = record.peer_id, record.signed
+        places = self._rounds[record.round].places
+        if place in places:
+            raise Refused(Reason.DUPLICATE, f"a second record for round {record.round}")
+        groups = self._possible(record, now)
+        if groups:
+            rules.finds_a_place(record, places, self._limits.peers_per_round)
+            rules.is_within_its_blocks_quota(raw.address, self._blocks)
+            places.add(place)
+        return replace(record, groups=groups)
+
+    def _seen_before(self, raw: RawRecord, round: int) -> bool:
+        """Whether this very record was looked at in this round or the last one; the DHT is read more than once.
+
+        With its expiration: anybody can publish a peer's bytes with another one, and they are not that record.
+        """
+        expires = repr(float(raw.expires)).encode()
+        parts = (raw.key.encode("utf-8", "surrogatepass"), raw.subkey.encode(), expires, raw.value)
+        seen = blake2b(b"".join(len(part).to_bytes(8, "big") + part for part in parts), digest_size=16).digest()
+        if any(seen in kept.seen for kept in self._rounds.values()):
+            return True
+        if len(self._rounds[round].seen) < _MOST_SEEN:
+            self._rounds[round].seen.add(seen)
+        return False
+
+    def _possible(self, record: Record, now: float) -> tuple[ClaimedGroup, ...]:
+        """Those groups that pass all that costs no more than a hash, at most `groups_per_peer`, chosen at random."""
+        possible: dict[object, ClaimedGroup] = {}
+        groups = list(record.groups)
+        self._rng.shuffle(groups)
+        surplus = 0
+        for group in groups:
+            try:
+                rules.has_a_groups_form(group, self._limits.completion_chars)
+                if group.provenance is not None:
+                    rules.is_its_peers_own_seed(record, group, self._swarm_id)
+                    rules.is_of_this_mix(group.provenance, self._mix)
+                # Two groups with one name would train the same task twice.
+                name = group.question if group.provenance is None else group.provenance
+                if name in possible:
+                    raise Refused(Reason.DUPLICATE, "the same task twice in one record")
+                if len(possible) >= self._limits.groups_per_peer:
+                    surplus += 1
+                else:
+                    possible[name] = group
+            except Refused as refusal:
+                self._refuse_group(record, refusal, now)
+        if surplus:
+            self._accounts.refuse(record.peer_id, Reason.QUOTA_PEER, surplus)
+        return tuple(possible.values())
+
+    # --- Groups --------------------------------------------------------------------------------------------------
+
+    def _regenerated(
+        self, claims: Sequence[tuple[Record, ClaimedGroup]], round: int, now: float
+    ) -> list[AdmittedGroup]:
+        admitted = []
+        deadline = time.monotonic() + self._seconds
+        for record, group in claims:
+            try:
+                if time.monotonic() >= deadline:
+                    raise Refused(Reason.NO_TIME, f"the {self._seconds:g} s for making tasks anew are over")
+                admitted.append(self._admitted(record, group, round))
+            except Refused as refusal:
+                self._refuse_group(record, refusal, now)
+            else:
+                self._accounts.admit(record.peer_id)
+                self._note(record.peer_id, GOOD, now)
+        return admitted
+
+    def _admitted(self, record: Record, group: ClaimedGroup, round: int) -> AdmittedGroup:
+        """Raises Refused."""
+        # Once more: its peer's signed record may have been among those read after it.
+        rules.is_signed_as_it_must(record, self._peer_id, self.reputation)
+        provenance = group.provenance
+        if provenance is not None:
+            task = rules.is_the_task_drawn(provenance, group.question, self._mix)
+        else:
+            task = rules.is_a_question_of_the_table(group.question, self._table)
+        rules.is_not_held_out(task)
+        evidence = distinctive(group.completions)
+        self._copies.check(record.peer_id, record.round, evidence)
+        self._copies.remember(record.peer_id, round, evidence)
+        question = task.question if provenance is None else None
+        return AdmittedGroup(record.peer_id, record.round, group.completions, provenance, question)
+
+    # --- Counting ------------------------------------------------------------------------------------------------
+
+    def _refuse(self, subkey: object, refusal: Refused) -> None:
+        """Counts a record; nothing that is found at this stage is held against whose name it bears."""
+        self._accounts.refuse(subkey, refusal.reason)
+        _log.debug("a record is refused: %s", refusal)
+
+    def _refuse_group(self, record: Record, refusal: Refused, now: float) -> None:
+        self._accounts.refuse(record.peer_id, refusal.reason)
+        self._note(record.peer_id, refusal.reason, now)
+        _log.debug("a group of %s is refused: %s", record.peer_id, refusal)
+
+    def _note(self, peer_id: str, verdict: str, now: float, count: int = 1) -> None:
+        """Only who signs has a reputation. Under another's name anybody can publish an unsigned record, and who is to
+        be shut out takes another name: a quarantine would hit the honest peers alone."""
+        if self.reputation.has_signed(peer_id):
+            self.reputation.report(peer_id, verdict, now, count)

@@ -1,0 +1,173 @@
+"""Finding the swarm and staying in it, in the background and for ever. Nobody there is a state, not an error."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Iterable
+
+from swarmd.network.dht_calls import DhtCalls
+from swarmd.network.hivemind_dht import Multiaddr, P2PDaemonError, PeerID
+from swarmd.network.remembered_peers import MOST_ADDRESSES, KnownPeer, RememberedPeers, parse_address
+
+HEARD_SECONDS = 40.0
+"""A peer counts as connected if it was heard of within this time; the silent ones are pinged well before."""
+
+_FIRST_DELAY, _LONGEST_DELAY = 1.0, 60.0
+_TICK = 1.0
+_SILENT_SECONDS = 15.0
+_PINGS_AT_ONCE = 16
+_CONNECT_SECONDS = 5.0
+_CONNECTS_AT_ONCE = 8
+_LIST_SECONDS = 2.0
+_SAVE_SECONDS = 30.0
+# Two halves of a swarm that were cut off from each other each have peers enough: so that they meet again, nodes keep
+# calling peers they are not connected to.
+_REJOIN_SECONDS = 60.0
+_REMEMBERED_AT_ONCE = 8
+
+_log = logging.getLogger("swarmd")
+
+
+class Bootstrap:
+    """configured: multiaddresses with peer ids, of the configuration and of invites."""
+
+    def __init__(self, calls: DhtCalls, configured: Iterable[str], remembered: RememberedPeers) -> None:
+        self._calls, self._remembered = calls, remembered
+        self._configured: dict[str, list[str]] = {}
+        self.add(configured)
+        self._delay = _FIRST_DELAY
+        self._next_try = self._next_save = 0.0
+        self._alone: bool | None = None
+
+    def add(self, addresses: Iterable[str]) -> None:
+        """More peers to try from now on; what is no address with a peer id is left out, with a warning."""
+        for text in addresses:
+            parsed = parse_address(text)
+            if parsed is None:
+                _log.warning("swarm.peers: %s is no TCP address with a peer id, and is not used", ascii(text[:200]))
+                continue
+            peer_id, address = parsed
+            listed = self._configured.setdefault(peer_id, [])
+            if address not in listed:
+                listed.append(address)
+        self._configured.pop(self._calls.peer_id, None)
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Starts over with short pauses: p2pd is new, or more peers are known."""
+        self._delay, self._next_try = _FIRST_DELAY, 0.0
+
+    def connected(self) -> set[str]:
+        return self._calls.contacts.recent(HEARD_SECONDS)
+
+    async def run(self) -> None:
+        while True:
+            if self._calls.p2p is not None:
+                await self._step()
+            await asyncio.sleep(_TICK * random.uniform(0.75, 1.25))
+
+    async def _step(self) -> None:
+        now = time.monotonic()
+        await self._ping_silent()
+        if not self.connected() and not self._alone:
+            self.hurry()
+        if now >= self._next_try:
+            await self._connect_some()
+            if self.connected():
+                self._next_try = time.monotonic() + _REJOIN_SECONDS * random.uniform(0.5, 1.0)
+                self._delay = _FIRST_DELAY
+            else:
+                self._next_try = time.monotonic() + self._delay * random.uniform(0.5, 1.0)
+                self._delay = min(self._delay * 2, _LONGEST_DELAY)
+        self._tell()
+        if now >= self._next_save:
+            self._next_save = now + _SAVE_SECONDS
+            await self.remember()
+
+    def _tell(self) -> None:
+        """Says when the node has come to be alone, or no longer is."""
+        connected = len(self.connected())
+        if connected and self._alone is not False:
+            _log.info("connected to the swarm: %d peers answer", connected)
+        elif not connected and self._alone is not True:
+            _log.info("no peer answers; looking on for others in the background")
+        self._alone = not connected
+
+    async def _ping_silent(self) -> None:
+        silent = self._calls.contacts.silent_for(_SILENT_SECONDS)[:_PINGS_AT_ONCE]
+        answers = await asyncio.gather(*(self._calls.ping(peer_id) for peer_id in silent))
+        for peer_id, answered in zip(silent, answers, strict=True):
+            if not answered:
+                await self._renew(peer_id)
+
+    async def _renew(self, peer_id: str) -> None:
+        """p2pd may hold a connection of which only the peer knows that it is gone: closed, it is made anew."""
+        p2p = self._calls.p2p
+        if p2p is None:
+            return
+        try:
+            async with asyncio.timeout(_LIST_SECONDS):
+                await p2p._client.disconnect(PeerID.from_base58(peer_id))
+        except (OSError, EOFError, ValueError, P2PDaemonError) as error:
+            _log.debug("p2pd did not disconnect %s: %s", peer_id, type(error).__name__)
+        known = next((peer for peer in self._remembered if peer.peer_id == peer_id), None)
+        if known is not None:
+            await self.connect(known)
+
+    async def _connect_some(self) -> None:
+        connected = self.connected()
+        configured = [KnownPeer(peer_id, tuple(listed)) for peer_id, listed in self._configured.items()]
+        remembered = [peer for peer in self._remembered if peer.peer_id not in self._configured]
+        if connected:
+            remembered = random.sample(remembered, min(len(remembered), _REMEMBERED_AT_ONCE))
+        wanted = [peer for peer in configured + remembered if peer.peer_id not in connected]
+        at_once = asyncio.Semaphore(_CONNECTS_AT_ONCE)
+
+        async def try_one(peer: KnownPeer) -> None:
+            async with at_once:
+                await self.connect(peer)
+
+        await asyncio.gather(*map(try_one, wanted))
+
+    async def connect(self, peer: KnownPeer) -> bool:
+        """Whether the peer can be connected to and answers as a DHT node."""
+        p2p = self._calls.p2p
+        if p2p is None or peer.peer_id == self._calls.peer_id:
+            return False
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await p2p._client.connect(PeerID.from_base58(peer.peer_id), [Multiaddr(a) for a in peer.addresses])
+        except (OSError, EOFError, ValueError, P2PDaemonError) as error:
+            _log.debug("cannot connect to %s: %s", peer.peer_id, ascii(str(error))[:300])
+            return False
+        if not await self._calls.ping(peer.peer_id):
+            return False
+        self._remembered.answered(peer.peer_id, peer.addresses)
+        return True
+
+    async def connections(self) -> dict[str, tuple[str, ...]]:
+        """peer id -> addresses, of all peers that p2pd is connected to now; empty where it does not say in time."""
+        p2p = self._calls.p2p
+        found: dict[str, tuple[str, ...]] = {}
+        if p2p is None:
+            return found
+        try:
+            async with asyncio.timeout(_LIST_SECONDS):
+                listed = await p2p.list_peers()
+            for peer in listed:
+                found[str(peer.peer_id)] = tuple(map(str, peer.addrs[:MOST_ADDRESSES]))
+        # A peer's address may be of a kind that this py-multiaddr does not know.
+        except Exception as error:
+            _log.debug("p2pd did not list its peers: %s", type(error).__name__)
+        return found
+
+    async def remember(self) -> None:
+        """Writes down who answers, and where."""
+        connected = self.connected()
+        for peer_id, addresses in (await self.connections()).items():
+            if peer_id in connected:
+                self._remembered.answered(peer_id, addresses)
+        self._remembered.save()

@@ -1,0 +1,197 @@
+"""Calls to other DHT nodes, in hivemind's messages, and what is learnt from them: who is there, how their clocks run.
+
+What comes back is a stranger's: counted, cut to size, its items looked at one by one. No call raises for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+
+from swarmd.network.contacts import Contacts
+from swarmd.network.hivemind_dht import P2P, P2PHandlerError, PeerID, dht_pb2
+from swarmd.network.record_store import RecordLimits, is_well_formed
+from swarmd.network.strict_serializer import decode_dictionary, encode_subkey, is_peer_id
+
+MOST_NEIGHBOURS = 20
+"""Nodes named in an answer for one key, as in hivemind."""
+
+_ID_BYTES = 20
+_PING_SECONDS = 3.0
+_CALLS_AT_ONCE = 32
+_MOST_PEERS_MEASURED = 64
+
+_log = logging.getLogger("swarmd")
+
+
+def key_id(key: str) -> int:
+    """The place of a key in the DHT, as hivemind makes it: SHA-1 of its msgpack form."""
+    return int.from_bytes(hashlib.sha1(msgpack.packb(key, use_bin_type=True)).digest(), "big")
+
+
+def to_bytes(number: int) -> bytes:
+    return number.to_bytes(_ID_BYTES, "big")
+
+
+def read_id(raw: bytes) -> int | None:
+    """A node id or a key as it came; None where it is none (a node that only asks sends nothing)."""
+    return int.from_bytes(raw, "big") if len(raw) == _ID_BYTES else None
+
+
+@dataclass
+class Traffic:
+    """Bytes of DHT messages since the start, and requests that came."""
+
+    bytes_in: int = 0
+    bytes_out: int = 0
+    requests: int = 0
+
+
+@dataclass
+class Found:
+    """What a node answered for one key: well formed records (value as it lay there), and nodes nearer to the key."""
+
+    records: list[tuple[str, bytes, float]] = field(default_factory=list)
+    neighbours: list[tuple[int, str]] = field(default_factory=list)
+
+
+class DhtCalls:
+    """The asking half of a DHT node.
+
+    node_id None: a node that only asks, since nobody could connect to it. stub: of hivemind, for a peer.
+    """
+
+    def __init__(
+        self, peer_id: str, node_id: int | None, contacts: Contacts, limits: RecordLimits,
+        stub: Callable[[P2P, PeerID], Any],
+    ) -> None:  # fmt: skip
+        self.peer_id, self.node_id, self.contacts = peer_id, node_id, contacts
+        self.traffic = Traffic()
+        self.p2p: P2P | None = None
+        self.on_new_node: Callable[[int, str], None] = lambda node_id, peer_id: None
+        self.info = dht_pb2.NodeInfo(node_id=to_bytes(node_id)) if node_id is not None else dht_pb2.NodeInfo()
+        self._limits, self._stub = limits, stub
+        self._at_once = asyncio.Semaphore(_CALLS_AT_ONCE)
+        self._skews: dict[str, float] = {}
+        self._called_back: deque[bool] = deque(maxlen=8)
+
+    async def call(self, peer_id: str, method: str, request: Any, timeout: float) -> Any:
+        """The peer's response, or None: it did not answer in time, refused, or nothing is connected."""
+        p2p = self.p2p
+        if p2p is None:
+            return None
+        try:
+            async with asyncio.timeout(timeout), self._at_once:
+                self.traffic.bytes_out += request.ByteSize()
+                response = await getattr(self._stub(p2p, PeerID.from_base58(peer_id)), method)(request)
+        except P2PHandlerError as error:
+            # The peer is there; it could not do what it was asked.
+            _log.debug("peer %s failed in %s: %s", peer_id, method, ascii(str(error))[:200])
+            self.contacts.heard_from(peer_id)
+            return None
+        # Whatever a stranger answers, and whatever hivemind makes of it, is that peer's failure and nobody else's.
+        except Exception as error:
+            _log.debug("peer %s did not answer %s: %s", peer_id, method, type(error).__name__)
+            if self.p2p is p2p:
+                self.contacts.failed(peer_id, forget=method == "rpc_ping")
+            return None
+        self.traffic.bytes_in += response.ByteSize()
+        self.contacts.heard_from(peer_id)
+        self.met(response.peer, peer_id)
+        return response
+
+    def met(self, peer: dht_pb2.NodeInfo, peer_id: str) -> None:
+        """Notes a node that answered or called."""
+        node_id = read_id(peer.node_id)
+        if node_id is not None and self.contacts.met(node_id, peer_id):
+            self.on_new_node(node_id, peer_id)
+
+    async def ping(self, peer_id: str, timeout: float = _PING_SECONDS) -> bool:
+        """Whether the peer answers; asks it to call back, and notes its clock."""
+        request = dht_pb2.PingRequest(peer=self.info, validate=self.node_id is not None)
+        asked = time.time()
+        response = await self.call(peer_id, "rpc_ping", request, timeout)
+        if response is None:
+            return False
+        if 0 < response.dht_time < 2**40:
+            self._skews.pop(peer_id, None)
+            # The peer's clock at the middle of the exchange, as in NTP (RFC 5905): half the round trip is the error.
+            self._skews[peer_id] = response.dht_time - (asked + time.time()) / 2
+            if len(self._skews) > _MOST_PEERS_MEASURED:
+                del self._skews[next(iter(self._skews))]
+        if request.validate:
+            self._called_back.append(response.available)
+        return True
+
+    async def is_node(self, peer_id: str, node_id: int) -> bool:
+        """Whether the peer answers a call of our own as the node it says it is."""
+        response = await self.call(peer_id, "rpc_ping", dht_pb2.PingRequest(peer=self.info), _PING_SECONDS)
+        return response is not None and response.peer.node_id == to_bytes(node_id)
+
+    async def store(
+        self, peer_id: str, key: int, records: Mapping[str, tuple[bytes, float]], timeout: float
+    ) -> list[bool] | None:
+        """Hands records (subkey -> value as it lies in a store, expiration) of one key to a peer.
+
+        Returns which it kept; None without an answer.
+        """
+        count = len(records)
+        request = dht_pb2.StoreRequest(
+            keys=[to_bytes(key)] * count,
+            subkeys=[encode_subkey(subkey) for subkey in records],
+            values=[value for value, _ in records.values()],
+            expiration_time=[expires for _, expires in records.values()],
+            in_cache=[False] * count,
+            peer=self.info,
+        )
+        response = await self.call(peer_id, "rpc_store", request, timeout)
+        if response is None or len(response.store_ok) != count:
+            return None
+        return list(response.store_ok)
+
+    async def find(self, peer_id: str, keys: Sequence[int], timeout: float) -> dict[int, Found] | None:
+        """What the peer knows of each key; None without an answer that fits the question."""
+        request = dht_pb2.FindRequest(keys=[to_bytes(key) for key in keys], peer=self.info)
+        response = await self.call(peer_id, "rpc_find", request, timeout)
+        if response is None or len(response.results) != len(keys):
+            return None
+        found = {}
+        for key, result in zip(keys, response.results, strict=True):
+            records = []
+            if result.type == dht_pb2.FOUND_DICTIONARY:
+                for number, (subkey, value, expires) in enumerate(decode_dictionary(result.value)):
+                    if is_well_formed(subkey, value, expires, self._limits):
+                        records.append((subkey, value, expires))
+                    if number % 256 == 255:
+                        await asyncio.sleep(0)
+            found[key] = Found(records, self._neighbours(result))
+        return found
+
+    def _neighbours(self, result: dht_pb2.FindResult) -> list[tuple[int, str]]:
+        named = zip(result.nearest_node_ids[:MOST_NEIGHBOURS], result.nearest_peer_ids, strict=False)
+        neighbours = []
+        for raw_node, raw_peer in named:
+            node_id = read_id(raw_node)
+            if node_id is None or not 32 <= len(raw_peer) <= 64:
+                continue
+            peer_id = PeerID(raw_peer).to_base58()
+            if peer_id != self.peer_id and is_peer_id(peer_id):
+                neighbours.append((node_id, peer_id))
+        return neighbours
+
+    def clock_skew(self) -> float | None:
+        """Seconds that the others' clocks are ahead of ours: the median over peers; None while nobody told."""
+        return statistics.median(self._skews.values()) if self._skews else None
+
+    def reachable(self) -> bool | None:
+        """Whether one of the last pinged peers could call us; None while nobody tried."""
+        return any(self._called_back) if self._called_back else None

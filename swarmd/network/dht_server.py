@@ -1,0 +1,129 @@
+"""What the node answers to others, in the messages of hivemind's DHT, so that stock nodes and swarmd share one.
+
+The rules are hivemind's (hivemind.dht.protocol, version in hivemind_dht.VERSION). What differs: nothing is decoded
+beyond what strict_serializer reads, a bad item is refused and the rest is kept, and what one request may ask, bring
+and cost is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import Any
+
+from swarmd.network.dht_calls import MOST_NEIGHBOURS, DhtCalls, read_id, to_bytes
+from swarmd.network.hivemind_dht import P2P, P2PContext, PeerID, ServicerBase, dht_pb2
+from swarmd.network.p2p_daemon import waiting_messages
+from swarmd.network.record_store import RecordLimits, RecordStore
+from swarmd.network.strict_serializer import (
+    DICTIONARY_TAG,
+    PLAIN_TAG,
+    decode_dictionary,
+    decode_subkey,
+    encode_dictionary,
+)
+
+_MOST_KEYS_FOUND = 64
+_MOST_ITEMS_STORED = 256
+# hivemind's messages end at 4 MiB, and a longer reply is not sent at all: the asker would wait in vain.
+_REPLY_BYTES = 15 * 2**18
+# Replies that p2pd has not yet taken; beyond, who asks gets neighbours only.
+_MOST_WAITING = 16
+_CALLS_BACK_AT_ONCE = 8
+_HANDLERS_SECONDS = 5.0
+
+
+class DhtServer(ServicerBase):
+    """The answering half of a DHT node. hivemind finds the rpc_ methods by name, and the messages in annotations."""
+
+    def __init__(self, calls: DhtCalls, limits: RecordLimits, store: RecordStore, cache: RecordStore) -> None:
+        super().__init__()
+        self._calls, self._limits, self._store, self._cache = calls, limits, store, cache
+        self._calls_back = asyncio.Semaphore(_CALLS_BACK_AT_ONCE)
+
+    @classmethod
+    def _get_handle_name(cls, namespace: str | None, method_name: str) -> str:
+        return f"DHTProtocol.{method_name}"  # whatever this class is called: it is what stock nodes call
+
+    async def attach(self, p2p: P2P) -> None:
+        """Answers through this libp2p daemon from now on. TimeoutError if it does not take the handlers in 5 s."""
+        await asyncio.wait_for(self.add_p2p_handlers(p2p), _HANDLERS_SECONDS)
+
+    async def rpc_ping(self, request: dht_pb2.PingRequest, context: P2PContext) -> dht_pb2.PingResponse:
+        self._count(request, context)
+        sender, node_id = str(context.remote_id), read_id(request.peer.node_id)
+        available = False
+        if node_id is not None and request.validate and not self._calls_back.locked():
+            async with self._calls_back:
+                available = await self._calls.is_node(sender, node_id)
+        elif not request.validate:
+            self._calls.met(request.peer, sender)
+        response = dht_pb2.PingResponse(peer=self._calls.info, dht_time=time.time(), available=available)
+        self._calls.traffic.bytes_out += response.ByteSize()
+        return response
+
+    async def rpc_store(self, request: dht_pb2.StoreRequest, context: P2PContext) -> dht_pb2.StoreResponse:
+        self._count(request, context)
+        sender = str(context.remote_id)
+        self._calls.met(request.peer, sender)
+        response = dht_pb2.StoreResponse(peer=self._calls.info)
+        items = zip(
+            request.keys, request.subkeys, request.values, request.expiration_time, request.in_cache, strict=False
+        )
+        for number, (key, tag, value, expires, in_cache) in enumerate(items):
+            store = self._cache if in_cache else self._store
+            place = read_id(key) if number < _MOST_ITEMS_STORED else None
+            response.store_ok.append(place is not None and self._keep(store, place, tag, value, expires, sender))
+            if number % 16 == 15:
+                await asyncio.sleep(0)
+        return response
+
+    def _keep(self, store: RecordStore, key: int, tag: bytes, value: bytes, expires: float, sender: str) -> bool:
+        if tag == PLAIN_TAG or not store.knows(key):
+            store.refused += 1
+            return False
+        if tag == DICTIONARY_TAG:
+            listed = decode_dictionary(value, self._limits.records_per_key)
+            kept = [store.put(key, subkey, item, until, sender) for subkey, item, until in listed]
+            return bool(kept) and all(kept)
+        subkey = decode_subkey(tag)
+        return subkey is not None and store.put(key, subkey, value, expires, sender)
+
+    async def rpc_find(self, request: dht_pb2.FindRequest, context: P2PContext) -> dht_pb2.FindResponse:
+        self._count(request, context)
+        self._calls.met(request.peer, str(context.remote_id))
+        asker = read_id(request.peer.node_id)
+        keys = request.keys[:_MOST_KEYS_FOUND]
+        busy = waiting_messages(self._calls.p2p) > _MOST_WAITING
+        response = dht_pb2.FindResponse(peer=self._calls.info)
+        room = _REPLY_BYTES
+        for number, key in enumerate(keys):
+            place = read_id(key) or 0
+            result = response.results.add(type=dht_pb2.NOT_FOUND)
+            if not busy:
+                room -= self._fill(result, place, room // (len(keys) - number))
+            for node_id, peer_id in self._calls.contacts.nearest(place, MOST_NEIGHBOURS, exclude=asker):
+                result.nearest_node_ids.append(to_bytes(node_id))
+                result.nearest_peer_ids.append(PeerID.from_base58(peer_id).to_bytes())
+        self._calls.traffic.bytes_out += response.ByteSize()
+        return response
+
+    def _fill(self, result: dht_pb2.FindResult, place: int, room: int) -> int:
+        """Puts the records of a key into the result, of too many a random part; returns what they take."""
+        records = {**self._cache.get(place), **self._store.get(place)}
+        chosen, taken = [], 0
+        for subkey, record in random.sample(list(records.items()), len(records)):
+            if taken + record.cost(subkey) <= room:
+                chosen.append((subkey, record.value, record.expires))
+                taken += record.cost(subkey)
+        if chosen:
+            result.type = dht_pb2.FOUND_DICTIONARY
+            result.value = encode_dictionary(chosen)
+            result.expiration_time = max(expires for _, _, expires in chosen)
+        return taken
+
+    def _count(self, request: Any, context: P2PContext) -> None:
+        self._calls.traffic.requests += 1
+        self._calls.traffic.bytes_in += request.ByteSize()
+        self._calls.contacts.heard_from(str(context.remote_id))

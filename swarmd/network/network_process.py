@@ -1,0 +1,222 @@
+"""The main process's side of the network process: starts it, talks to it, and replaces it when it dies or hangs.
+
+A thread of its own owns the child and the link, because the kernel ends a child together with the thread that
+started it, and because the child must be watched while the game computes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from swarmd.network.settings import NetworkSettings, NetworkState
+from swarmd.system.child import Child, ChildKeeper, start_child
+from swarmd.system.exits import ConfigurationError
+from swarmd.system.link import LinkError, LinkTimeout
+
+MODULE = "swarmd.network.process"
+_PING_SECONDS = 1.0
+# With the start of another one, some two seconds, a hung process is replaced within five.
+_SILENCE_SECONDS = 2.8
+_START_SECONDS = 60.0
+_SEND_SECONDS = 2.0
+_CLOSE_SECONDS = 3.0
+_WAIT_STEP = 0.1
+
+_log = logging.getLogger("swarmd")
+
+
+class NetworkDown(Exception):
+    """The network process did not answer: it is gone, being replaced, or too slow. Training goes on without it."""
+
+
+class _StartRefused(Exception):
+    """The child cannot start, and says why; `permanent`: only a person can mend it."""
+
+    def __init__(self, message: str, permanent: bool) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+
+
+@dataclass
+class _Call:
+    number: int
+    message: dict[str, Any]
+    done: threading.Event = field(default_factory=threading.Event)
+    result: Any = None
+
+
+class NetworkProcess:
+    """The network process, whoever it is at the moment.
+
+    state: what it said last; changes behind the caller's back.
+    """
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        self._settings = settings
+        self._keeper = ChildKeeper("network", self._start_child)
+        self._numbers = itertools.count(1)
+        self._waiting: deque[_Call] = deque()
+        self._sent: dict[int, _Call] = {}
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._closing = threading.Event()
+        self._settled = threading.Event()  # the first start has succeeded or failed
+        self._refusal: _StartRefused | None = None
+        self._told = ""
+        self.state = NetworkState()
+        self._thread = threading.Thread(target=self._keep, name="network", daemon=True)
+
+    @property
+    def pid(self) -> int | None:
+        """Of the child, None between two of them."""
+        return self._keeper.pid
+
+    @property
+    def restarts(self) -> int:
+        return self._keeper.restarts
+
+    def start(self, beat: Callable[[], None], seconds: float = _START_SECONDS) -> None:
+        """Starts the child and waits until it listens; after `seconds` it goes on without.
+
+        Raises ConfigurationError for what only a person can mend, such as an address that is not this machine's.
+        """
+        self._thread.start()
+        deadline = time.monotonic() + seconds
+        while not self._settled.wait(_WAIT_STEP) and time.monotonic() < deadline:
+            beat()
+        if self._refusal is not None and self._refusal.permanent:
+            self.close()
+            raise ConfigurationError(str(self._refusal))
+
+    def call(self, name: str, patience: float, beat: Callable[[], None], **arguments: Any) -> Any:
+        """Has the child do something and returns what came of it. Raises NetworkDown after `patience`, in seconds.
+
+        beat: called while it waits; what it raises goes through and the answer is forgotten.
+        """
+        call = _Call(next(self._numbers), {"call": name, **arguments})
+        call.message["id"] = call.number
+        self._waiting.append(call)
+        self._rouse()
+        deadline = time.monotonic() + patience
+        try:
+            while not call.done.wait(_WAIT_STEP):
+                beat()
+                if time.monotonic() >= deadline:
+                    raise NetworkDown(f"no answer to `{name}` within {patience:.1f} s")
+        finally:
+            call.done.set()  # if it has not been sent yet, it need not be
+            self._sent.pop(call.number, None)
+        if isinstance(call.result, Exception):
+            raise call.result
+        return call.result
+
+    def close(self) -> None:
+        """Ends the child for good."""
+        self._closing.set()
+        self._rouse()
+        if self._thread.is_alive():
+            self._thread.join(_CLOSE_SECONDS)
+
+    def _rouse(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it has been roused often enough
+            os.eventfd_write(self._wake, 1)
+
+    def _keep(self) -> None:
+        while not self._closing.is_set():
+            try:
+                child = self._keeper.get()
+            except (OSError, LinkError, _StartRefused) as error:
+                self._not_started(error)
+                continue
+            self._refusal = None
+            self._settled.set()
+            try:
+                self._serve(child)
+            except LinkError as error:
+                self._fail_calls(str(error))
+                self.state = NetworkState()
+                self._keeper.discard(str(error))
+        self._fail_calls("the node ends")
+        self._keeper.close()
+
+    def _not_started(self, error: Exception) -> None:
+        if str(error) != self._told:
+            self._told = str(error)
+            _log.warning("the network process cannot start: %s; it is tried again", error)
+        self._refusal = error if isinstance(error, _StartRefused) else None
+        self._settled.set()
+        self._fail_calls(str(error))
+        self._closing.wait(_PING_SECONDS)
+
+    def _start_child(self) -> Child:
+        child = start_child("network", MODULE)
+        try:
+            child.link.send(self._settings.to_message(), _SEND_SECONDS)
+            answer = child.link.receive(_START_SECONDS)
+            if "failed" in answer:
+                raise _StartRefused(answer["failed"], answer["permanent"])
+            self.state = NetworkState.from_message(answer["state"])
+        except (LinkError, _StartRefused):
+            child.kill()
+            raise
+        return child
+
+    def _serve(self, child: Child) -> None:
+        """Carries calls and answers to and fro until this object is closed. Raises LinkError when the child fails."""
+        poll = select.poll()
+        poll.register(child.link.fileno(), select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        heard = pinged = time.monotonic()
+        while not self._closing.is_set():
+            now = time.monotonic()
+            if now - heard > _SILENCE_SECONDS:
+                raise LinkTimeout(f"it did not answer for {_SILENCE_SECONDS:g} s")
+            if now - pinged >= _PING_SECONDS:
+                pinged = now
+                child.link.send({"call": "ping", "id": 0}, _SEND_SECONDS)
+            ready = dict(poll.poll(1000 * max(0.0, min(pinged + _PING_SECONDS, heard + _SILENCE_SECONDS) - now)))
+            if self._wake in ready:
+                os.eventfd_read(self._wake)
+            if child.link.fileno() in ready:
+                self._take_answers(child)
+                heard = time.monotonic()
+            while self._waiting:
+                call = self._waiting.popleft()
+                if call.done.is_set():
+                    continue
+                self._sent[call.number] = call
+                child.link.send(call.message, _SEND_SECONDS)
+
+    def _take_answers(self, child: Child) -> None:
+        while True:
+            try:
+                answer = child.link.receive(0)
+            except LinkTimeout:
+                return
+            self._take(answer)
+
+    def _take(self, answer: Mapping[str, Any]) -> None:
+        if answer["id"] == 0:
+            self.state = NetworkState.from_message(answer["result"])
+            return
+        call = self._sent.pop(answer["id"], None)
+        if call is not None:  # else nobody waits for it any more
+            call.result = NetworkDown(answer["error"]) if "error" in answer else answer["result"]
+            call.done.set()
+
+    def _fail_calls(self, why: str) -> None:
+        calls = [*self._sent.values(), *self._waiting]
+        self._sent.clear()
+        self._waiting.clear()
+        for call in calls:
+            call.result = NetworkDown(why)
+            call.done.set()

@@ -1,0 +1,219 @@
+"""p2pd, hivemind's libp2p daemon: started our way, and asked whether it lives.
+
+hivemind starts it with the whole environment, which holds secrets, with NAT port mapping, relaying and UDP on, with
+its control sockets in a shared directory, and lets two of them listen on one port (SO_REUSEPORT), each getting half
+of the connections. Here it gets an empty environment, TCP only, a private directory, and a port that is free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import logging
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from swarmd.network.hivemind_dht import DEFAULT_MAX_MSG_SIZE, P2P, Multiaddr, P2PDaemonError, p2pclient, p2pd_path
+from swarmd.system.child import die_with
+
+_LONGEST_LINE = 400
+_START_SECONDS = 15.0
+_IDENTIFY_SECONDS = 2.0
+_END_SECONDS = 2.0
+
+_log = logging.getLogger("swarmd")
+
+
+class PortTaken(Exception):
+    """The address to listen on is in use, or not ours; the message names it and the fix."""
+
+
+@dataclass(frozen=True)
+class DaemonSettings:
+    """identity: an existing libp2p key file. listen empty: nothing is listened on, others are only called.
+
+    relay: be reachable through relays, and relay for others. relays: those to prefer (multiaddresses with peer ids).
+    sockets: a directory of ours, on a path of less than 80 characters, for the control sockets.
+    """
+
+    identity: Path
+    sockets: Path
+    listen: tuple[str, ...] = ()
+    announce: tuple[str, ...] = ()
+    relay: bool = False
+    relays: tuple[str, ...] = ()
+
+
+def arguments(settings: DaemonSettings, control: Multiaddr) -> list[str]:
+    """p2pd's command line (p2pd -help). No -bootstrapPeers: with one that is away it does not start at all."""
+    given = {
+        "id": settings.identity,
+        "listen": control,
+        "hostAddrs": ",".join(settings.listen) or None,
+        "noListenAddrs": None if settings.listen else 1,
+        "announceAddrs": ",".join(settings.announce) or None,
+        # libp2p's own DHT: it finds the addresses of peers that hivemind's names by their ids alone.
+        "dhtServer" if settings.listen else "dhtClient": 1,
+        "b": 0,
+        "connManager": 1,
+        "natPortMap": 0,
+        "autonat": int(settings.relay),
+        "relay": int(settings.relay),
+        "relayService": int(settings.relay),
+        "autoRelay": int(settings.relay),
+        "trustedRelays": ",".join(settings.relays) or None if settings.relay else None,
+        "quic": 0,
+        "tls": 1,
+        "idleTimeout": "30s",
+        "persistentConnMaxMsgSize": DEFAULT_MAX_MSG_SIZE,
+    }
+    return [str(p2pd_path()), *(f"-{name}={value}" for name, value in given.items() if value is not None)]
+
+
+def check_ports(listen: tuple[str, ...]) -> None:
+    """PortTaken where somebody else listens. p2pd itself would not notice: it binds with SO_REUSEPORT."""
+    for text in listen:
+        address = Multiaddr(text)
+        host, port = address.value_for_protocol(address.protocols()[0].code), int(address["tcp"])
+        family = socket.AF_INET6 if ":" in str(host) else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                probe.bind((str(host), port))
+                if port:
+                    # A bind alone succeeds beside one that has bound and does not listen yet.
+                    probe.listen(1)
+            except OSError as error:
+                raise PortTaken(_port_message(text, port, error)) from error
+
+
+def _port_message(address: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"network.listen: {address}: port {port} is in use by another program (`ss -ltnp 'sport = :{port}'` names "
+            "it); stop that program, or choose another port in network.listen"
+        )
+    if error.errno == errno.EACCES:
+        return f"network.listen: {address}: port {port} may not be opened; choose one above 1023 in network.listen"
+    return f"network.listen: {address}: {error.strerror}; name an address of this machine in network.listen"
+
+
+class Daemon(P2P):
+    """A running p2pd and the connection to it. As hivemind's P2P, but for how it starts."""
+
+    @classmethod
+    async def launch(cls, settings: DaemonSettings) -> Daemon:
+        """Starts p2pd. PortTaken; P2PDaemonError or OSError where it does not start, with its last line."""
+        check_ports(settings.listen)
+        self = cls()
+        name = secrets.token_hex(4)
+        self._daemon_listen_maddr = Multiaddr(f"/unix{settings.sockets}/p2pd-{name}.sock")
+        self._client_listen_maddr = Multiaddr(f"/unix{settings.sockets}/client-{name}.sock")
+        self._child = await asyncio.create_subprocess_exec(
+            *arguments(settings, self._daemon_listen_maddr),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={"PATH": "/usr/bin:/bin", "GOLOG_LOG_LEVEL": "warn", "GOLOG_LOG_FMT": "json"},
+            cwd="/",
+            start_new_session=True,
+            preexec_fn=partial(die_with, os.getpid()),
+        )
+        self._alive = True
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reader_task = asyncio.create_task(self._read_outputs(ready))
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                await ready
+                self._client = await p2pclient.Client.create(
+                    control_maddr=self._daemon_listen_maddr,
+                    listen_maddr=self._client_listen_maddr,
+                    persistent_conn_max_msg_size=DEFAULT_MAX_MSG_SIZE,
+                )
+                await self._ping_daemon()
+        except TimeoutError:
+            await self.kill()
+            raise P2PDaemonError(f"p2pd did not start within {_START_SECONDS:.0f} s") from None
+        except BaseException:
+            await self.kill()
+            raise
+        return self
+
+    async def _read_outputs(self, ready: asyncio.Future[None]) -> None:
+        """p2pd's lines, as DEBUG lines of our own. hivemind's reader ends at a line of more than 64 KiB."""
+        rest, last = b"", "it printed nothing"
+        while chunk := await self._child.stdout.read(2**16):
+            *lines, rest = (rest + chunk).split(b"\n")
+            rest = rest[-(2**16) :]
+            for line in lines:
+                if line.strip():
+                    last = _readable(line)
+                    _log.debug("p2pd: %s", last)
+                if line.startswith(b"Peer ID:") and not ready.done():
+                    ready.set_result(None)
+        if not ready.done():
+            ready.set_exception(P2PDaemonError(f"p2pd did not start: {last}"))
+
+    @property
+    def pid(self) -> int:
+        return int(self._child.pid)
+
+    async def ended(self) -> None:
+        """Returns when the process has ended."""
+        await self._child.wait()
+
+    async def answers(self) -> bool:
+        """Whether p2pd answers on its control socket within 2 s and the pipe to it flows in both directions."""
+        control = self._client.control
+        if self._child.returncode is not None or control._read_task.done() or control._write_task.done():
+            return False
+        try:
+            async with asyncio.timeout(_IDENTIFY_SECONDS):
+                self.peer_id, self._visible_maddrs = await self._client.identify()
+        except (OSError, EOFError, ValueError, P2PDaemonError):
+            return False
+        # hivemind keeps a task for each request that its sender gave up.
+        for call in [call for call, task in control._handler_tasks.items() if task.done()]:
+            control._handler_tasks.pop(call, None)
+        return True
+
+    async def kill(self) -> None:
+        """Ends p2pd at once, hung or not, and takes its sockets away."""
+        if self._child.returncode is None:
+            try:
+                self._child.kill()
+            except ProcessLookupError:
+                _log.debug("p2pd had ended already")
+        self._terminate()
+        try:
+            async with asyncio.timeout(_END_SECONDS):
+                await self._child.wait()
+        except TimeoutError:
+            _log.warning("p2pd (pid %d) does not end", self.pid)
+        Path(self._daemon_listen_maddr["unix"]).unlink(missing_ok=True)
+
+
+def waiting_messages(p2p: Any) -> int:
+    """Messages that p2pd has not taken yet: requests of ours and replies to others."""
+    return 0 if p2p is None else int(p2p._client.control._pending_messages.qsize())
+
+
+def _readable(line: bytes) -> str:
+    """A line of go-log (JSON) as "logger: message: error"; any other as it is. Strangers can put text into both."""
+    text = line.decode(errors="replace").strip()
+    if text.startswith("{"):
+        try:
+            record = json.loads(text)
+            parts = [record.get(name) for name in ("logger", "msg", "error")] if isinstance(record, dict) else []
+        except (ValueError, RecursionError):
+            parts = []
+        text = ": ".join(str(part) for part in parts if part) or text
+    return ascii(text[:_LONGEST_LINE])[1:-1]

@@ -1,0 +1,104 @@
+"""Keeps p2pd running: one that has died or hangs is replaced by another with the same identity, within five seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from swarmd.network.hivemind_dht import P2PDaemonError
+from swarmd.network.p2p_daemon import Daemon, DaemonSettings, PortTaken
+from swarmd.system.exits import ConfigurationError
+
+_PROBE_SECONDS = 1.0
+_FIRST_DELAY, _LONGEST_DELAY = 0.2, 10.0
+# A probe that took longer than its own deadline by this says that our loop was busy, not that p2pd hangs.
+_BUSY_SECONDS = 1.0
+_PROBE_DEADLINE = 2.0
+
+_log = logging.getLogger("swarmd")
+
+
+class Supervisor:
+    """attach: called with each p2pd that was started; detach: when it is lost. restarts: how often one was replaced.
+
+    problem: why there is no p2pd at the moment, in a sentence; "" while there is one.
+    """
+
+    def __init__(
+        self, settings: DaemonSettings, attach: Callable[[Daemon], Awaitable[None]], detach: Callable[[], None]
+    ) -> None:
+        self._settings, self._attach, self._detach = settings, attach, detach
+        self.daemon: Daemon | None = None
+        self.restarts = 0
+        self.problem = ""
+
+    async def start(self) -> None:
+        """The first p2pd. ConfigurationError where the port is taken; P2PDaemonError, OSError, TimeoutError else."""
+        try:
+            await self._launch()
+        except PortTaken as error:
+            raise ConfigurationError(str(error)) from error
+
+    async def run(self) -> None:
+        """Watches p2pd and replaces it, for ever."""
+        while True:
+            daemon = self.daemon
+            if daemon is None or not await self._lives(daemon):
+                await self._replace()
+            else:
+                await self._wait_or_death(daemon)
+
+    async def _lives(self, daemon: Daemon) -> bool:
+        asked = time.monotonic()
+        if await daemon.answers():
+            return True
+        return time.monotonic() - asked > _PROBE_DEADLINE + _BUSY_SECONDS and await daemon.answers()
+
+    @staticmethod
+    async def _wait_or_death(daemon: Daemon) -> None:
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                await daemon.ended()
+        except TimeoutError:
+            return
+
+    async def _replace(self) -> None:
+        if self.daemon is not None:
+            _log.warning("p2pd (pid %d) has died or hangs; another one takes over its identity", self.daemon.pid)
+            await self._drop()
+        self.restarts += 1
+        delay = _FIRST_DELAY
+        while True:
+            try:
+                await self._launch()
+            except (PortTaken, P2PDaemonError, OSError, TimeoutError) as error:
+                problem = str(error) or type(error).__name__
+                if problem != self.problem:
+                    _log.warning("p2pd is not running: %s", problem)
+                self.problem = problem
+                await asyncio.sleep(random.uniform(0.5, 1.0) * delay)
+                delay = min(delay * 2, _LONGEST_DELAY)
+            else:
+                return
+
+    async def _launch(self) -> None:
+        daemon = await Daemon.launch(self._settings)
+        try:
+            await self._attach(daemon)
+        except BaseException:
+            await daemon.kill()
+            raise
+        self.daemon, self.problem = daemon, ""
+
+    async def _drop(self) -> None:
+        daemon, self.daemon = self.daemon, None
+        self._detach()
+        if daemon is not None:
+            await daemon.kill()
+
+    async def close(self) -> None:
+        """Ends p2pd; `run` must have been cancelled before."""
+        await self._drop()

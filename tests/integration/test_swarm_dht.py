@@ -1,0 +1,206 @@
+"""The node in the DHT: with stock hivemind nodes, without anybody, and with a p2pd that dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from swarmd.network.p2p_daemon import PortTaken, check_ports
+from swarmd.system.exits import ConfigurationError
+from tests.integration.dht_nodes import address_of, free_port, swarm, until, within
+
+KEY = "7"
+
+
+def listening_inodes(pid: int, kind: str) -> set[int]:
+    """Inodes of the process's listening (TCP) or bound (UDP) sockets; proc(5), net/tcp: state 0A is LISTEN."""
+    own = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = os.readlink(entry)
+        except FileNotFoundError:
+            continue
+        if target.startswith("socket:["):
+            own.add(int(target[8:-1]))
+    return own & set(bound(pid, kind))
+
+
+def bound(pid: int, kind: str) -> dict[int, tuple[str, int]]:
+    """inode -> (address, port) of the sockets that wait for others."""
+    found = {}
+    for line in Path(f"/proc/{pid}/net/{kind}").read_text().splitlines()[1:]:
+        fields = line.split()
+        address, port = fields[1].split(":")
+        if fields[3] == "0A" or kind.startswith("udp"):
+            found[int(fields[9])] = (address, int(port, 16))
+    return found
+
+
+def test_a_stock_node_and_ours_read_each_others_records():
+    async def run() -> None:
+        async with swarm() as s:
+            stock = await s.stock()
+            ours = await s.ours(peers=(await address_of(stock),))
+            ours.allow([KEY])
+            await until(lambda: ours.connected_peers == 1)
+            expires = time.time() + 600
+            assert await ours.publish(KEY, ours.peer_id, b"from ours", expires, 10)
+            assert await within(10, stock.store(KEY, b"from stock", expires, subkey=str(stock.peer_id)))
+
+            found = await ours.gather([KEY, "8"], 10)
+            read = await within(10, stock.get(KEY, latest=True))
+
+            expected = {ours.peer_id: b"from ours", str(stock.peer_id): b"from stock"}
+            assert {subkey: value for subkey, (value, _) in found[KEY].items()} == expected
+            assert found[KEY][ours.peer_id][1] == pytest.approx(expires)
+            assert found["8"] == {}
+            assert {subkey: item.value for subkey, item in read.value.items()} == expected
+            assert abs(ours.clock_skew()) < 1
+            assert ours.reachable() is True
+            assert ours.traffic.bytes_in > 0 and ours.traffic.bytes_out > 0
+            [seen] = await ours.peers()
+            assert seen.peer_id == str(stock.peer_id) and seen.heard and seen.addresses
+
+    asyncio.run(run())
+
+
+def test_a_stock_node_that_comes_later_is_handed_the_records_of_its_keys():
+    async def run() -> None:
+        async with swarm() as s:
+            ours = await s.ours()
+            ours.allow([KEY])
+            assert await ours.publish(KEY, ours.peer_id, b"kept", time.time() + 600, 3)
+            stock = await s.stock(await address_of(ours))
+            await until(lambda: len(stock.protocol.storage) == 1)
+
+    asyncio.run(run())
+
+
+def test_a_node_behind_a_closed_port_reads_and_publishes_and_listens_nowhere():
+    async def run() -> None:
+        async with swarm() as s:
+            stock = await s.stock()
+            ours = await s.ours(listen=(), peers=(await address_of(stock),))
+            await until(lambda: ours.connected_peers == 1)
+            assert await ours.publish(KEY, ours.peer_id, b"called out", time.time() + 600, 10)
+            read = await within(10, stock.get(KEY, latest=True))
+            assert read.value[ours.peer_id].value == b"called out"
+            assert (await ours.gather([KEY], 10))[KEY][ours.peer_id][0] == b"called out"
+            assert not listening_inodes(ours.daemon_pid, "tcp") and not listening_inodes(ours.daemon_pid, "tcp6")
+            assert ours.reachable() is None
+
+    asyncio.run(run())
+
+
+def test_nobody_there_is_a_state_and_a_late_bootnode_is_found():
+    async def run() -> None:
+        async with swarm() as s:
+            late = s.root / "late"
+            port = free_port()
+            first = await s.ours(state=late, listen=(f"/ip4/127.0.0.1/tcp/{port}",))
+            address = await address_of(first)
+            await first.close()
+
+            ours = await s.ours(peers=(address, "/ip4/127.0.0.1/tcp/1/p2p/" + first.peer_id, "nonsense"))
+            ours.allow([KEY])
+            assert ours.connected_peers == 0 and await ours.peers() == []
+            assert await ours.gather([KEY], 2) == {KEY: {}}
+            assert await ours.publish(KEY, ours.peer_id, b"alone", time.time() + 600, 2)
+            assert (await ours.gather([KEY], 2))[KEY][ours.peer_id][0] == b"alone"
+            assert ours.clock_skew() is None and ours.reachable() is None
+
+            await s.ours(state=late, listen=(f"/ip4/127.0.0.1/tcp/{port}",))
+            await until(lambda: ours.connected_peers == 1, 30)
+
+    asyncio.run(run())
+
+
+def test_remembered_peers_stand_in_for_a_bootnode_that_is_gone():
+    async def run() -> None:
+        async with swarm() as s:
+            bootnode = await s.ours()
+            other = await s.ours(peers=(await address_of(bootnode),))
+            mine = s.root / "mine"
+            ours = await s.ours(state=mine, peers=(await address_of(bootnode),))
+            await until(lambda: ours.connected_peers >= 1 and other.connected_peers >= 1)
+            assert await ours.connect([await address_of(other)]) == 1
+            await ours.close()
+            await bootnode.close()
+
+            again = await s.ours(state=mine)
+            await until(lambda: again.connected_peers >= 1, 15)
+            assert {peer.peer_id for peer in await again.peers() if peer.heard} == {other.peer_id}
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_dead_or_hung_p2pd_is_replaced_within_five_seconds_by_one_with_the_same_identity(number: int):
+    async def run() -> None:
+        async with swarm() as s:
+            ours = await s.ours()
+            peer = await s.ours(peers=(await address_of(ours),))
+            for node in (ours, peer):
+                node.allow([KEY])
+            await until(lambda: ours.connected_peers == 1 and peer.connected_peers == 1)
+            assert await peer.publish(KEY, peer.peer_id, b"kept through it", time.time() + 600, 5)
+            old, address = ours.daemon_pid, await address_of(ours)
+            await until(lambda: ours.stored["bytes"] > 0)
+
+            os.kill(old, number)
+            took = await until(lambda: ours.daemon_pid not in (None, old), 5)
+
+            assert ours.daemon_restarts == 1 and took < 5
+            assert not Path(f"/proc/{old}").exists()
+            assert await address_of(ours) == address
+            assert (await ours.gather([KEY], 5))[KEY][peer.peer_id][0] == b"kept through it"
+            # The peers meet again by themselves, whoever calls whom.
+            reader = await s.ours(peers=(address,))
+            await until(lambda: reader.connected_peers >= 1, 15)
+            assert (await reader.gather([KEY], 10))[KEY][peer.peer_id][0] == b"kept through it"
+
+    asyncio.run(run())
+
+
+def test_a_taken_port_is_named_with_the_fix():
+    async def run() -> None:
+        async with swarm() as s:
+            listen = (f"/ip4/127.0.0.1/tcp/{free_port()}",)
+            await s.ours(listen=listen)
+            with pytest.raises(ConfigurationError) as refused:
+                await s.ours(listen=listen)
+            port = listen[0].rpartition("/")[2]
+            assert f"port {port} is in use" in str(refused.value) and "network.listen" in str(refused.value)
+            with pytest.raises(PortTaken, match="name an address of this machine"):
+                check_ports(("/ip4/192.0.2.1/tcp/38751",))
+
+    asyncio.run(run())
+
+
+def test_p2pd_listens_on_what_was_asked_only_and_knows_no_secrets(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("SWARMD_SECRET", "secret")
+
+    async def run() -> None:
+        async with swarm() as s:
+            port = free_port()
+            ours = await s.ours(listen=(f"/ip4/127.0.0.1/tcp/{port}",))
+            peer = await s.ours(peers=(await address_of(ours),))
+            await until(lambda: peer.connected_peers == 1)
+            pid = ours.daemon_pid
+            sockets = [bound(pid, kind)[i] for kind in ("tcp", "tcp6") for i in listening_inodes(pid, kind)]
+            assert sockets == [("0100007F", port)]
+            assert not listening_inodes(pid, "udp") and not listening_inodes(pid, "udp6")
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            assert {entry.partition(b"=")[0] for entry in environment if entry} <= {
+                b"PATH",
+                b"GOLOG_LOG_LEVEL",
+                b"GOLOG_LOG_FMT",
+            }
+
+    asyncio.run(run())

@@ -1,0 +1,297 @@
+"""What strangers can send into the DHT (cases D of the threat review): nothing hangs, and honest records come through.
+
+The stranger is a stock hivemind node whose messages are made by hand. Each record is tried twice: stored on our node,
+which refuses it, and stored on a stock node, which keeps it and answers our search with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+import pytest
+from hivemind.dht import DHTNode
+from hivemind.dht.routing import DHTID
+from hivemind.proto import dht_pb2
+
+from swarmd.network.dht_node import SwarmNode
+from swarmd.network.hivemind_dht import PeerID
+from swarmd.network.record_store import RecordLimits
+from tests.integration.dht_nodes import address_of, new_peer_id, swarm, until, within
+
+KEY = "7"
+PLACE = DHTID.generate(source=KEY).to_bytes()
+
+
+def nested(levels: int) -> bytes:
+    """Extensions of hivemind's tuple code inside each other, 4 bytes a level."""
+    packed = b"\x91\x01"
+    for _ in range(levels):
+        packed = b"\x91" + msgpack.packb(msgpack.ExtType(0x40, packed))
+    return packed[1:]
+
+
+def dictionary(items: list[Any]) -> bytes:
+    return msgpack.packb(msgpack.ExtType(0x50, msgpack.packb([float("inf"), time.time() + 600, items])))
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A record as a stranger sends it. subkey None: under the victim's name. stock_dies: it ends a stock node."""
+
+    value: bytes = b"\xc4\x01x"
+    subkey: bytes | None = None
+    expires_in: float = 600.0
+    stock_dies: bool = False
+
+
+STRANGER = msgpack.packb(new_peer_id())
+BAD = {
+    "D01 not msgpack": Bad(b"\xc1", STRANGER),
+    "D02 empty": Bad(b"", STRANGER),
+    "D03 truncated": Bad(b"\xdc\xff\xff", STRANGER),
+    "D04 msgpack with a tail": Bad(b"\xc4\x01x[signature:AAAA]", STRANGER),
+    "D05 subkey of nested extensions": Bad(subkey=nested(300), stock_dies=True),
+    "D06 value of nested extensions": Bad(nested(300), STRANGER),
+    "D07 dictionary of nested extensions": Bad(nested(300), b"", stock_dies=True),
+    "D08 deeply nested subkey": Bad(subkey=nested(5000), stock_dies=True),
+    "D09 another's subkey": Bad(b"\xc4\x06FORGED", None, 601.0),
+    "D10 another's subkey for ten years": Bad(b"\xc4\x06FORGED", None, 3e8),
+    "D11 for ever": Bad(subkey=STRANGER, expires_in=float("inf")),
+    "D12 not a number": Bad(subkey=STRANGER, expires_in=float("nan")),
+    "D14 subkey is a number": Bad(subkey=b"\x05"),
+    "D15 subkey is bytes": Bad(subkey=b"\xc4\x01x"),
+    "D16 subkey of 100 kB": Bad(subkey=msgpack.packb("x" * 100_000)),
+    "D17 subkey is no peer id": Bad(subkey=msgpack.packb("[owner:ssh-rsa AAAA]")),
+    "D18 value of 3.9 MiB": Bad(msgpack.packb(b"x" * 4_067_328), STRANGER),
+    "value is a text": Bad(msgpack.packb("text"), STRANGER),
+    "expired": Bad(subkey=STRANGER, expires_in=-5.0),
+    "dictionary with one good item among bad ones": Bad(
+        dictionary([[new_peer_id(), b"\xc1", 1e18], [5, 6, 7], "x", [[]], {"a": 1}, [new_peer_id(), 1.5, None]]), b""
+    ),
+}
+
+
+async def send(attacker: DHTNode, to: Any, bad: Bad, victim: str, key: bytes = PLACE, in_cache: bool = False) -> list:
+    """What the other node answers to the store; [] where it fails."""
+    request = dht_pb2.StoreRequest(
+        keys=[key],
+        subkeys=[msgpack.packb(victim) if bad.subkey is None else bad.subkey],
+        values=[bad.value],
+        expiration_time=[time.time() + bad.expires_in],
+        in_cache=[in_cache],
+    )
+    peer = PeerID.from_base58(str(to.peer_id))
+    try:
+        return list((await attacker.protocol.get_stub(peer).rpc_store(request, timeout=5)).store_ok)
+    except Exception as error:  # a stock node fails in many ways, which is what is tested
+        return [repr(error)][:0]
+
+
+def values(found: dict[str, tuple[bytes, float]]) -> dict[str, bytes]:
+    return {subkey: value for subkey, (value, _) in found.items()}
+
+
+async def honest_pair(s: Any, **options: Any) -> tuple[SwarmNode, SwarmNode, DHTNode]:
+    """A publisher whose record `honest` is stored, a reader that keeps a copy of it, and an attacker."""
+    publisher = await s.ours(**options)
+    reader = await s.ours(peers=(await address_of(publisher),), **options)
+    attacker = await s.stock(await address_of(publisher), await address_of(reader))
+    for node in (publisher, reader):
+        node.allow([KEY])
+    await until(lambda: reader.connected_peers == 2 and publisher.connected_peers == 2)
+    assert await publisher.publish(KEY, publisher.peer_id, b"honest", time.time() + 600, 10)
+    return publisher, reader, attacker
+
+
+def test_our_nodes_refuse_what_strangers_store_and_keep_the_honest_record():
+    async def run() -> None:
+        async with swarm() as s:
+            publisher, reader, attacker = await honest_pair(s)
+            for name, bad in BAD.items():
+                for node in (publisher, reader):
+                    for in_cache in (False, True):
+                        answer = await send(attacker, node, bad, publisher.peer_id, in_cache=in_cache)
+                        # The one that is well formed goes into the cache, where the first-hand record outranks it.
+                        if not (in_cache and name.startswith("D09")):
+                            assert answer in ([False], []), f"{name}: {answer}"
+                found = (await within(10, reader.gather([KEY], 5)))[KEY]
+                assert values(found) == {publisher.peer_id: b"honest"}, name
+            assert publisher.daemon_restarts == reader.daemon_restarts == 0
+
+    asyncio.run(run())
+
+
+def test_what_stock_nodes_keep_and_answer_harms_no_search():
+    cases = {str(number): name for number, (name, bad) in enumerate(BAD.items()) if not bad.stock_dies}
+
+    async def run() -> None:
+        async with swarm() as s:
+            replica = await s.stock()
+            attacker = await s.stock(await address_of(replica))
+            publisher = await s.ours(peers=(await address_of(replica),))
+            reader = await s.ours(peers=(await address_of(replica),))
+            await until(lambda: publisher.connected_peers and reader.connected_peers)
+            await reader.connect([await address_of(publisher)])
+            publisher.allow(cases)
+            kept = set()
+            for key, name in cases.items():
+                place = DHTID.generate(source=key).to_bytes()
+                before = await send(attacker, replica, BAD[name], publisher.peer_id, place)
+                await publisher.publish(key, publisher.peer_id, b"honest", time.time() + 600, 10)
+                after = await send(attacker, replica, BAD[name], publisher.peer_id, place)
+                if True in before + after:
+                    kept.add(name[:3])
+
+            for key, name in cases.items():
+                found = (await within(10, reader.gather([key], 5)))[key]
+                assert values(found) == {publisher.peer_id: b"honest"}, name
+            together = await within(15, reader.gather(list(cases), 10))
+            assert {key: values(found) for key, found in together.items()} == {
+                key: {publisher.peer_id: b"honest"} for key in cases
+            }
+            # Else nothing would have been tried.
+            assert {"D01", "D02", "D03", "D04", "D06", "D09", "D10", "D11", "D12", "D14", "D16", "D17", "D18"} <= kept
+
+    asyncio.run(run())
+
+
+def test_a_plain_value_under_a_key_neither_wipes_nor_hides_records():
+    async def run() -> None:
+        async with swarm() as s:
+            publisher, reader, attacker = await honest_pair(s)
+            plain = Bad(b"\xc4\x05PLAIN", b"\xc0", 700.0)
+            stock = await s.stock(await address_of(publisher), await address_of(reader))
+            assert await send(attacker, publisher, plain, "") == [False]
+            assert await send(attacker, stock, plain, "") == [True]
+            found = (await within(10, reader.gather([KEY], 5)))[KEY]
+            assert values(found) == {publisher.peer_id: b"honest"}
+
+    asyncio.run(run())
+
+
+def test_a_signed_record_beats_a_forged_one_wherever_it_lies():
+    def genuine(key: str, subkey: str, value: bytes, expires: float) -> bool:
+        return value == b"honest" and key == KEY
+
+    async def run() -> None:
+        async with swarm() as s:
+            publisher, reader, attacker = await honest_pair(s, genuine=genuine)
+            third = await s.ours(peers=(await address_of(publisher), await address_of(reader)), genuine=genuine)
+            third.allow([KEY])
+            await until(lambda: third.connected_peers >= 2)
+            forged = Bad(b"\xc4\x06FORGED", None, 800.0)
+            stock = await s.stock(*[await address_of(node) for node in (publisher, reader, third)])
+            for node in (publisher, reader, third, stock):
+                await send(attacker, node, forged, publisher.peer_id)
+            for node in (reader, third):
+                assert values((await node.gather([KEY], 5))[KEY]) == {publisher.peer_id: b"honest"}
+
+    asyncio.run(run())
+
+
+def test_floods_of_keys_records_and_bytes_end_at_the_limits_and_honest_records_stay_readable():
+    limits = RecordLimits(records_per_key=40, bytes_per_key=200_000, bytes_total=300_000)
+
+    async def run() -> None:
+        async with swarm() as s:
+            publisher, reader, attacker = await honest_pair(s, limits=limits)
+            reader.allow([KEY, "8"])
+            big = msgpack.packb(b"x" * 60_000)
+            for number in range(20):
+                unknown = DHTID.generate(source=f"junk{number}").to_bytes()
+                assert await send(attacker, reader, Bad(big, msgpack.packb(new_peer_id())), "", unknown) == [False]
+            for _ in range(30):
+                await send(attacker, reader, Bad(msgpack.packb(b"y" * 30_000), msgpack.packb(new_peer_id())), "")
+            for _ in range(60):
+                await send(attacker, reader, Bad(b"\xc4\x01z", msgpack.packb(new_peer_id())), "")
+            many = dictionary([[new_peer_id(), b"\xc4\x01z", time.time() + 600] for _ in range(5000)])
+            await send(attacker, reader, Bad(many, b""), "")
+
+            assert reader.stored["bytes"] <= 200_000
+            found = (await within(10, publisher.gather([KEY], 5)))[KEY]
+            assert found[publisher.peer_id][0] == b"honest"
+            assert len((await reader.gather([KEY], 5))[KEY]) <= 41
+            # A peer that brings its own record finds a place, whatever others have filled up.
+            late = await s.ours(peers=(await address_of(reader),), limits=limits)
+            await until(lambda: late.connected_peers)
+            assert await late.publish(KEY, late.peer_id, b"late" * 1000, time.time() + 600, 10)
+            assert late.peer_id in (await reader.gather([KEY], 5))[KEY]
+
+    asyncio.run(run())
+
+
+def test_invented_node_ids_and_giant_questions_cost_little():
+    async def run() -> None:
+        async with swarm() as s:
+            publisher, reader, attacker = await honest_pair(s)
+            stub = attacker.protocol.get_stub(PeerID.from_base58(reader.peer_id))
+            for number in range(100):
+                peer = dht_pb2.NodeInfo(node_id=DHTID.generate(source=str(number)).to_bytes())
+                await stub.rpc_ping(dht_pb2.PingRequest(peer=peer), timeout=5)
+            await stub.rpc_ping(dht_pb2.PingRequest(peer=dht_pb2.NodeInfo(node_id=b"x" * 3000)), timeout=5)
+            question = await stub.rpc_find(dht_pb2.FindRequest(keys=[PLACE] * 20_000 + [b"", b"x" * 99]), timeout=10)
+            assert len(question.results) <= 64
+            assert {peer for result in question.results for peer in result.nearest_node_ids}
+            # Of the attacker's hundred node ids at most two are handed on.
+            mine = attacker.peer_id.to_bytes()
+            assert all(list(result.nearest_peer_ids).count(mine) <= 2 for result in question.results)
+            assert values((await reader.gather([KEY], 5))[KEY]) == {publisher.peer_id: b"honest"}
+
+    asyncio.run(run())
+
+
+class Liar:
+    """A peer that answers searches with nodes that do not exist, and stores with nothing."""
+
+    def __init__(self, node: DHTNode, silent: bool) -> None:
+        self._silent = silent
+        node.protocol.rpc_find = self.find  # before its handlers are added
+        self.peer = node.protocol.node_info
+
+    async def find(self, request: dht_pb2.FindRequest, context: Any) -> dht_pb2.FindResponse:
+        if self._silent:
+            await asyncio.sleep(60)
+        response = dht_pb2.FindResponse(peer=self.peer)
+        for key in request.keys:
+            near = int.from_bytes(key, "big")
+            response.results.add(
+                type=dht_pb2.NOT_FOUND,
+                nearest_node_ids=[(near ^ n).to_bytes(20, "big") for n in range(2000)],
+                nearest_peer_ids=[PeerID.from_base58(new_peer_id()).to_bytes() for _ in range(2000)],
+            )
+        return response
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_peers_that_invent_neighbours_or_say_nothing_do_not_hold_up_a_search(silent: bool):
+    async def run() -> None:
+        async with swarm() as s:
+            publisher, reader, _ = await honest_pair(s)
+            for number in range(3):
+                liar = await s.stock(await address_of(reader), node_id=DHTID(int.from_bytes(PLACE, "big") ^ number))
+                await liar.protocol.remove_p2p_handlers(liar.p2p)
+                Liar(liar, silent)
+                await liar.protocol.add_p2p_handlers(liar.p2p)
+            begin = time.monotonic()
+            found = await within(7, reader.gather([KEY], 6))
+            assert values(found[KEY]) == {publisher.peer_id: b"honest"}
+            assert time.monotonic() - begin < 6.5
+
+    asyncio.run(run())
+
+
+def test_a_search_ends_at_its_deadline_with_what_it_has_when_p2pd_is_gone():
+    async def run() -> None:
+        async with swarm() as s:
+            _, reader, _ = await honest_pair(s)
+            reader.allow([KEY, "8"])
+            await reader.publish("8", reader.peer_id, b"mine", time.time() + 600, 5)
+            reader._detach()
+            found = await within(3, reader.gather([KEY, "8"], 2))
+            assert values(found["8"]) == {reader.peer_id: b"mine"}
+
+    asyncio.run(run())
