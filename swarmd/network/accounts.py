@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Any
 
 from swarmd.network.names import name_of
@@ -30,38 +31,49 @@ class Accounts:
     """Groups and records by peer, at most 1024 peers; those without a record for longest are forgotten first.
 
     Anybody can invent peer ids by the thousand. An id from which nothing decodable has come gets an account only
-    while there is room, so that no flood of them pushes out the real ones.
+    while there is room, so that no flood of them pushes out the real ones. For any number of threads.
     """
 
     def __init__(self) -> None:
         self.totals: Counter[str] = Counter()
         self.admitted = 0
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
+        self._lock = Lock()
 
     @property
     def refused(self) -> Mapping[str, Mapping[str, int]]:
         """Refusals by peer and reason; OTHERS is one of the peers."""
-        return {peer: dict(account.rejected) for peer, account in self._accounts.items() if account.rejected}
+        with self._lock:
+            return {peer: dict(account.rejected) for peer, account in self._accounts.items() if account.rejected}
 
     def refuse(self, peer_id: object, reason: str, count: int = 1) -> None:
         """Counts a refusal. peer_id: as it came; anything that is no peer id counts as OTHERS."""
-        self.totals[reason] += count
-        self._account(peer_id, certain=False).rejected[reason] += count
+        with self._lock:
+            self.totals[reason] += count
+            self._account(peer_id, certain=False).rejected[reason] += count
 
     def meet(self, peer_id: str, dialect: str, round: int) -> None:
         """Notes that a record of this peer could be read."""
-        account = self._account(peer_id, certain=True)
-        account.dialect, account.last_round = dialect, max(round, account.last_round or 0)
+        with self._lock:
+            account = self._account(peer_id, certain=True)
+            account.dialect, account.last_round = dialect, max(round, account.last_round or 0)
 
     def admit(self, peer_id: str, count: int = 1) -> None:
-        self.admitted += count
-        self._account(peer_id, certain=True).admitted += count
+        with self._lock:
+            self.admitted += count
+            self._account(peer_id, certain=True).admitted += count
 
     def rows(self, reputation: Reputation, now: float) -> list[dict[str, Any]]:
         """A line for each peer whose record could be read, the last seen first: the keys of `swarmd peers --json`.
 
         now: seconds since 1970.
         """
+        with self._lock:
+            met = [
+                (peer, replace(account, rejected=account.rejected.copy()))
+                for peer, account in reversed(self._accounts.items())
+                if account.last_round is not None
+            ]
         return [
             {
                 "peer_id": peer,
@@ -73,8 +85,7 @@ class Accounts:
                 "reputation": round(reputation.score(peer, now), 3),
                 "quarantined": reputation.quarantined(peer, now),
             }
-            for peer, account in reversed(self._accounts.items())
-            if account.last_round is not None
+            for peer, account in met
         ]
 
     def __len__(self) -> int:

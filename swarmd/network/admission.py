@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import zip_longest
+from threading import Lock
 from typing import Any
 
 from swarmd.network import admission_rules as rules
@@ -49,15 +50,18 @@ _log = logging.getLogger("swarmd")
 
 @dataclass(frozen=True)
 class _Round:
-    """seen: digests of what was looked at in this round, refused or not. places: who has one of the round's places: a
+    """seen: digests of what was looked at in this round, refused or not. untimely: of what came too early or expires too
+    late, which may be in order when it is read again, but is counted once. places: who has one of the round's places: a
     peer id, and whether the record was signed, since a signed one finds a place beside a forged one."""
 
     seen: set[bytes] = field(default_factory=set)
+    untimely: set[bytes] = field(default_factory=set)
     places: set[tuple[str, bool]] = field(default_factory=set)
 
 
 class Admission:
-    """Admits the groups of a swarm's peers. For one thread at a time.
+    """Admits the groups of a swarm's peers. `admit` may take seconds: call it in a thread; all else is quick, and may
+    be called from another one meanwhile.
 
     dialect: the swarm's. mix: this node's. table: for a legacy swarm, None elsewhere. limits.record_bytes is
     what is written; read are LARGEST_READ bytes. rng: for the order of peers.
@@ -87,6 +91,7 @@ class Admission:
         self._accounts = Accounts()
         self._copies = Copies()
         self._blocks = BlockQuota(max(4, limits.peers_per_round // _SHARE_OF_A_BLOCK))
+        self._working = Lock()
         self._round = -1
         self._rounds: dict[int, _Round] = {}
 
@@ -96,8 +101,11 @@ class Admission:
         round: the current one; may be called several times in it, and what was looked at before is passed over.
         now: seconds since 1970 by the DHT's clock. Never raises because of what a record holds.
         """
+        with self._working:
+            return self._admit(list(found), round, now)
+
+    def _admit(self, records: list[RawRecord], round: int, now: float) -> list[AdmittedGroup]:
         self._begin(round)
-        records = list(found)
         self._rng.shuffle(records)
         claims: list[list[tuple[Record, ClaimedGroup]]] = []
         for raw in records:
@@ -154,10 +162,19 @@ class Admission:
         this node's own. Raises Refused."""
         rules.has_the_form_of_a_record(raw)
         rules.is_small_enough(raw, rules.LARGEST_READ)
-        rules.expires_soon(raw.expires, now)
-        rules.is_of_this_round_or_the_last(raw, round)
-        if self._seen_before(raw, round):
+        digest = _digest(raw)
+        if any(digest in kept.seen for kept in self._rounds.values()):
             return None
+        this = self._rounds[round]
+        try:
+            rules.expires_soon(raw.expires, now)
+            rules.is_of_this_round_or_the_last(raw, round)
+        except Refused:
+            if digest in this.untimely:
+                return None
+            _add(this.untimely, digest)
+            raise
+        _add(this.seen, digest)
         rules.is_not_quarantined(raw.subkey, self.reputation, now)
         record = decode(raw.value, raw.round, raw.key, raw.subkey, float(raw.expires), self._dialect)
         rules.is_signed_as_it_must(record, self._peer_id, self.reputation)
@@ -176,20 +193,6 @@ class Admission:
             rules.is_within_its_blocks_quota(raw.address, self._blocks)
             places.add(place)
         return replace(record, groups=groups)
-
-    def _seen_before(self, raw: RawRecord, round: int) -> bool:
-        """Whether this very record was looked at in this round or the last one; the DHT is read more than once.
-
-        With its expiration: anybody can publish a peer's bytes with another one, and they are not that record.
-        """
-        expires = repr(float(raw.expires)).encode()
-        parts = (raw.key.encode("utf-8", "surrogatepass"), raw.subkey.encode(), expires, raw.value)
-        seen = blake2b(b"".join(len(part).to_bytes(8, "big") + part for part in parts), digest_size=16).digest()
-        if any(seen in kept.seen for kept in self._rounds.values()):
-            return True
-        if len(self._rounds[round].seen) < _MOST_SEEN:
-            self._rounds[round].seen.add(seen)
-        return False
 
     def _possible(self, record: Record, now: float) -> tuple[ClaimedGroup, ...]:
         """Those groups that pass all that costs no more than a hash, at most `groups_per_peer`, chosen at random."""
@@ -269,3 +272,16 @@ class Admission:
         be shut out takes another name: a quarantine would hit the honest peers alone."""
         if self.reputation.has_signed(peer_id):
             self.reputation.report(peer_id, verdict, now, count)
+
+
+def _digest(raw: RawRecord) -> bytes:
+    """16 bytes for this very record, with its expiration: anybody can publish a peer's bytes with another one, and
+    they are not that record."""
+    expires = raw.expires.hex() if isinstance(raw.expires, float) else ascii(type(raw.expires))
+    parts = (raw.key.encode("utf-8", "surrogatepass"), raw.subkey.encode(), expires.encode(), raw.value)
+    return blake2b(b"".join(len(part).to_bytes(8, "big") + part for part in parts), digest_size=16).digest()
+
+
+def _add(digests: set[bytes], digest: bytes) -> None:
+    if len(digests) < _MOST_SEEN:
+        digests.add(digest)

@@ -21,6 +21,7 @@ import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Sequence, Set
 from hashlib import blake2b
+from threading import Lock
 
 from swarmd.network.refusals import Reason, Refused
 
@@ -34,10 +35,14 @@ _ROUNDS_KEPT = 16
 
 
 class Copies:
-    """The digests of the texts admitted in the last 16 rounds (at most 32 768), with who published them first."""
+    """The digests of the texts admitted in the last 16 rounds (at most 32 768), with who published them first.
+
+    For any number of threads.
+    """
 
     def __init__(self) -> None:
         self._first: OrderedDict[bytes, tuple[str, int]] = OrderedDict()
+        self._lock = Lock()
 
     def check(self, peer_id: str, round: int, evidence: Set[bytes]) -> None:
         """Raises Refused for a group that this peer published for `round` and that is another's.
@@ -46,7 +51,8 @@ class Copies:
         """
         if len(evidence) < _LEAST_COPIES:
             return
-        origins = [self._first[digest] for digest in evidence if digest in self._first]
+        with self._lock:
+            origins = [self._first[digest] for digest in evidence if digest in self._first]
         from_others = Counter(origin for origin, _ in origins if origin != peer_id)
         for origin, copies in from_others.most_common(1):
             if copies >= _LEAST_COPIES and 2 * copies >= len(evidence):
@@ -56,12 +62,13 @@ class Copies:
 
     def remember(self, peer_id: str, gathered_in: int, evidence: Set[bytes]) -> None:
         """Takes down whose these texts are. gathered_in: the round in which this node got them."""
-        for digest in evidence:
-            self._first.setdefault(digest, (peer_id, gathered_in))
-        while self._first and (
-            len(self._first) > _MOST_KEPT or next(iter(self._first.values()))[1] < gathered_in - _ROUNDS_KEPT
-        ):
-            self._first.popitem(last=False)
+        with self._lock:
+            for digest in evidence:
+                self._first.setdefault(digest, (peer_id, gathered_in))
+            while self._first and (
+                len(self._first) > _MOST_KEPT or next(iter(self._first.values()))[1] < gathered_in - _ROUNDS_KEPT
+            ):
+                self._first.popitem(last=False)
 
     def __len__(self) -> int:
         return len(self._first)

@@ -18,7 +18,7 @@ from typing import Any
 import msgpack
 
 from swarmd.network.contacts import Contacts
-from swarmd.network.hivemind_dht import P2P, P2PHandlerError, PeerID, dht_pb2
+from swarmd.network.hivemind_dht import P2P, P2PDaemonError, P2PHandlerError, PeerID, dht_pb2
 from swarmd.network.record_store import RecordLimits, is_well_formed
 from swarmd.network.strict_serializer import decode_dictionary, encode_subkey, is_peer_id
 
@@ -27,6 +27,7 @@ MOST_NEIGHBOURS = 20
 
 _ID_BYTES = 20
 _PING_SECONDS = 3.0
+_AGAIN_SECONDS = 0.1
 _CALLS_AT_ONCE = 32
 _MOST_PEERS_MEASURED = 64
 
@@ -91,8 +92,7 @@ class DhtCalls:
             return None
         try:
             async with asyncio.timeout(timeout), self._at_once:
-                self.traffic.bytes_out += request.ByteSize()
-                response = await getattr(self._stub(p2p, PeerID.from_base58(peer_id)), method)(request)
+                response = await self._send(p2p, peer_id, method, request)
         except P2PHandlerError as error:
             # The peer is there; it could not do what it was asked.
             _log.debug("peer %s failed in %s: %s", peer_id, method, ascii(str(error))[:200])
@@ -108,6 +108,17 @@ class DhtCalls:
         self.contacts.heard_from(peer_id)
         self.met(response.peer, peer_id)
         return response
+
+    async def _send(self, p2p: P2P, peer_id: str, method: str, request: Any) -> Any:
+        stub = self._stub(p2p, PeerID.from_base58(peer_id))
+        self.traffic.bytes_out += request.ByteSize()
+        try:
+            return await getattr(stub, method)(request)
+        except P2PDaemonError as error:
+            # The connection was gone, which p2pd notices by trying; the second time it makes a new one.
+            _log.debug("peer %s: %s; once more", peer_id, ascii(str(error))[:200])
+            await asyncio.sleep(_AGAIN_SECONDS)
+            return await getattr(stub, method)(request)
 
     def met(self, peer: dht_pb2.NodeInfo, peer_id: str) -> None:
         """Notes a node that answered or called."""

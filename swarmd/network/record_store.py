@@ -94,12 +94,10 @@ class KeyRecords:
         share = self._brought.get(record.sender, 0) + record.cost(subkey)
         if not record.first_hand and share > self._limits.bytes_per_key // 2:
             return False
-        while self.bytes + room > self._limits.bytes_per_key or (
-            old is None and len(self.records) >= self._limits.records_per_key
-        ):
-            victim = self._victim(record, subkey) if record.first_hand else None
-            if victim is None:
-                return False
+        victims = self._victims(subkey, record, room, old is None)
+        if victims is None:
+            return False
+        for victim in victims:
             self.drop(victim)
         if old is not None:
             self.drop(subkey)
@@ -109,11 +107,28 @@ class KeyRecords:
             self._brought[record.sender] = self._brought.get(record.sender, 0) + record.cost(subkey)
         return True
 
-    def _victim(self, new: StoredRecord, subkey: str) -> str | None:
-        """The largest record that others brought, else the largest of all if it is larger than the new one."""
+    def _victims(self, subkey: str, new: StoredRecord, room: int, is_new: bool) -> list[str] | None:
+        """What has to go so that the record fits; None: nothing may go for it.
+
+        Only a first-hand record displaces others: first the largest that were not brought by their own peers, then the
+        largest of all, as long as they are larger than itself.
+        """
+        room -= self._limits.bytes_per_key - self.bytes
+        places = len(self.records) + is_new - self._limits.records_per_key
+        if room <= 0 and places <= 0:
+            return []
+        if not new.first_hand:
+            return None
         candidates = [(not r.first_hand, r.cost(s), s) for s, r in self.records.items() if s != subkey]
-        second_hand, cost, victim = max(candidates, default=(False, 0, ""))
-        return victim if second_hand or cost > new.cost(subkey) else None
+        victims = []
+        for second_hand, cost, victim in sorted(candidates, reverse=True):
+            if room <= 0 and places <= 0:
+                break
+            if not second_hand and cost <= new.cost(subkey):
+                return None
+            victims.append(victim)
+            room, places = room - cost, places - 1
+        return victims if room <= 0 and places <= 0 else None
 
     def drop(self, subkey: str) -> None:
         record = self.records.pop(subkey)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 
 from swarmd.network.refusals import Reason
 from swarmd.network.reputation_file import load_standings, save_standings
@@ -74,7 +75,8 @@ class Standing:
 
 
 class Reputation:
-    """The standings of all peers, at most 4096 of them; those not seen for longest are forgotten first.
+    """The standings of all peers, at most 4096 of them; those not seen for longest are forgotten first. For any number
+    of threads.
 
     A damaged or unreadable file is no reason to stop: everybody starts anew, and the log says so.
     """
@@ -83,6 +85,7 @@ class Reputation:
         """path: of the file, None to keep nothing."""
         self._path = path
         self._changed = False
+        self._lock = Lock()
         kept = load_standings(path) if path is not None else {}
         ordered = sorted(kept.items(), key=lambda entry: entry[1]["seen"])[-_MOST_PEERS:]
         self._standings = OrderedDict((peer, Standing(**values)) for peer, values in ordered)
@@ -95,25 +98,23 @@ class Reputation:
         weight = HARD.get(verdict)
         if count <= 0 or (weight is None and verdict != GOOD):
             return
-        standing = self._standing(peer_id).at(now)
-        good = standing.good + (count if weight is None else 0)
-        bad = standing.bad + (count * weight if weight is not None else 0)
-        quarantines, until = standing.quarantines, standing.quarantined_until
-        if weight is not None and bad >= QUARANTINE_AFTER and bad >= _LEAST_SHARE * (good + bad) and until <= now:
-            until = now + min(LONGEST_QUARANTINE, FIRST_QUARANTINE * 2.0 ** min(quarantines, 16.0))
-            quarantines, bad = quarantines + 1.0, 0.0  # it starts anew afterwards, and goes for longer next time
-            _log.info("peer %s is not listened to for %.0f minutes: %s", peer_id, (until - now) / 60, verdict)
-        self._keep(peer_id, Standing(good, bad, quarantines, until, now, standing.signed))
+        with self._lock:
+            standing = self._standing(peer_id).at(now)
+            good = standing.good + (count if weight is None else 0)
+            bad = standing.bad + (count * weight if weight is not None else 0)
+            quarantines, until = standing.quarantines, standing.quarantined_until
+            if weight is not None and bad >= QUARANTINE_AFTER and bad >= _LEAST_SHARE * (good + bad) and until <= now:
+                until = now + min(LONGEST_QUARANTINE, FIRST_QUARANTINE * 2.0 ** min(quarantines, 16.0))
+                quarantines, bad = quarantines + 1.0, 0.0  # it starts anew afterwards, and goes for longer next time
+                _log.info("peer %s is not listened to for %.0f minutes: %s", peer_id, (until - now) / 60, verdict)
+            self._keep(peer_id, Standing(good, bad, quarantines, until, now, standing.signed))
 
     def note_signed(self, peer_id: str, now: float) -> None:
         """Takes down that a valid signature of this peer has been seen: from now on it is asked for."""
-        standing = self._standing(peer_id)
-        if not standing.signed or now - standing.seen > 3600:
-            decayed = standing.at(now)
-            self._keep(
-                peer_id,
-                Standing(decayed.good, decayed.bad, decayed.quarantines, decayed.quarantined_until, now, signed=True),
-            )
+        with self._lock:
+            standing = self._standing(peer_id)
+            if not standing.signed or now - standing.seen > 3600:
+                self._keep(peer_id, replace(standing.at(now), signed=True))
 
     def has_signed(self, peer_id: str) -> bool:
         return self._standing(peer_id).signed
@@ -129,10 +130,13 @@ class Reputation:
 
     def save(self) -> None:
         """Writes the file if anything changed; a full disk is logged, the old file stays."""
-        if self._path is None or not self._changed:
-            return
-        if save_standings(self._path, {peer: vars(standing) for peer, standing in self._standings.items()}):
+        with self._lock:
+            if self._path is None or not self._changed:
+                return
+            kept = {peer: vars(standing) for peer, standing in self._standings.items()}
             self._changed = False
+        if not save_standings(self._path, kept):
+            self._changed = True
 
     def __len__(self) -> int:
         return len(self._standings)

@@ -12,6 +12,9 @@ EXIT_CONFIG = 78
 """A fault that only a person can mend: configuration, or an identity in use (EX_CONFIG of sysexits.h).
 The unit names it in RestartPreventExitStatus=, so that a broken configuration does not restart for ever."""
 
+EXIT_CREDENTIALS = 243
+"""The service manager's own (EXIT_CREDENTIALS of systemd.exec(5)): the folder of credentials is gone or unreadable."""
+
 
 class ConfigurationError(Exception):
     """Something a person has to change before the node can run; its message is shown as it is (exit 78)."""

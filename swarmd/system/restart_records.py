@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from swarmd.system.exits import EXIT_CONFIG
+from swarmd.system.exits import EXIT_CONFIG, EXIT_CREDENTIALS
 from swarmd.system.ledger import (
     CAUSES,
     CLEAN,
@@ -113,7 +113,7 @@ def _managers(run: RunRecord, record: Mapping[str, Any]) -> RunRecord:
         return replace(_ended(run, record), cause=CLEAN)
     if message == _FAILED:
         cause = RESULTS.get(record.get("UNIT_RESULT", ""), CRASH)
-        if cause == CRASH and run.exit_code == EXIT_CONFIG:
+        if cause == CRASH and run.exit_code in (EXIT_CONFIG, EXIT_CREDENTIALS):
             cause = CONFIG
         return replace(_ended(run, record), cause=cause)
     # The killer may have hit a child alone.
@@ -179,7 +179,7 @@ def _settled(run: RunRecord, following: list[RunRecord], boot_id: str) -> RunRec
 def _cause_of_exit(run: RunRecord) -> str:
     if run.signal is not None:
         return OOM_KILL if run.oom and run.signal == "KILL" else CRASH
-    return {0: CLEAN, EXIT_CONFIG: CONFIG, None: UNKNOWN}.get(run.exit_code, CRASH)
+    return {0: CLEAN, EXIT_CONFIG: CONFIG, EXIT_CREDENTIALS: CONFIG, None: UNKNOWN}.get(run.exit_code, CRASH)
 
 
 def _signal_name(number: int | None) -> str | None:

@@ -93,14 +93,23 @@ def _rollout(
     max_new_tokens: int,
     peer: str,
 ) -> Rollout:
-    # A peer's text was scored whole, so it is never cut: one token too many shows who judges it that it is too long.
-    longest = max_new_tokens + 1 if peer else max_new_tokens
     own = [completion for completion in group if isinstance(completion, Completion)]
     ids = tuple(
-        c.token_ids if isinstance(c, Completion) else tokens.completion_ids(c, longest) for c in group
+        c.token_ids
+        if isinstance(c, Completion)
+        else (_peers_ids(c, tokens, max_new_tokens) if peer else tokens.completion_ids(c, max_new_tokens))
+        for c in group
     )
     logprobs = tuple(completion.logprobs for completion in own) if len(own) == len(group) else None
     return Rollout(prompt, ids, logprobs, tuple(float(reward) for reward in rewards), peer)
+
+
+def _peers_ids(text: str, tokens: TokenizerInfo, max_new_tokens: int) -> tuple[int, ...]:
+    """As `completion_ids`, but what is longer than sampling would go on keeps a token too many: it was scored whole,
+    so that it must not be cut and trained on, and `short_enough` sees it by that."""
+    ids = tokens.completion_ids(text, max_new_tokens + 1)
+    stopped_there = len(ids) == max_new_tokens + 1 and ids[-1] in tokens.eos_ids
+    return ids[:max_new_tokens] if stopped_there else ids
 
 
 def _listed(value: Any) -> list[Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
 import pytest
 
+from swarmd.network import bootstrap
 from swarmd.network.p2p_daemon import PortTaken, check_ports
 from swarmd.system.exits import ConfigurationError
 from tests.integration.dht_nodes import address_of, free_port, swarm, until, within
@@ -163,6 +165,44 @@ def test_a_dead_or_hung_p2pd_is_replaced_within_five_seconds_by_one_with_the_sam
             reader = await s.ours(peers=(address,))
             await until(lambda: reader.connected_peers >= 1, 15)
             assert (await reader.gather([KEY], 10))[KEY][peer.peer_id][0] == b"kept through it"
+
+    asyncio.run(run())
+
+
+def test_a_port_that_is_taken_while_p2pd_restarts_is_told_and_waited_for():
+    async def run() -> None:
+        async with swarm() as s:
+            port = free_port()
+            ours = await s.ours(listen=(f"/ip4/127.0.0.1/tcp/{port}",))
+            with socket.socket() as other:
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                other.bind(("127.0.0.1", port))
+                other.listen()
+                os.kill(ours.daemon_pid, signal.SIGKILL)
+                await until(lambda: f"port {port} is in use" in ours.problem, 5)
+                assert ours.daemon_pid is None and await ours.gather([KEY], 1) == {KEY: {}}
+            await until(lambda: ours.daemon_pid is not None and not ours.problem, 15)
+
+    asyncio.run(run())
+
+
+def test_a_peer_that_goes_and_comes_back_is_noticed_both_times(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bootstrap, "HEARD_SECONDS", 4.0)
+    monkeypatch.setattr(bootstrap, "_SILENT_SECONDS", 1.0)
+    monkeypatch.setattr(bootstrap, "_LONGEST_DELAY", 4.0)
+
+    async def run() -> None:
+        async with swarm() as s:
+            state, listen = s.root / "back", (f"/ip4/127.0.0.1/tcp/{free_port()}",)
+            peer = await s.ours(state=state, listen=listen)
+            ours = await s.ours(peers=(await address_of(peer),))
+            await until(lambda: ours.connected_peers == 1)
+            await asyncio.sleep(6)
+            assert ours.connected_peers == 1
+            await peer.close()
+            await until(lambda: ours.connected_peers == 0, 15)
+            await s.ours(state=state, listen=listen)
+            await until(lambda: ours.connected_peers == 1, 30)
 
     asyncio.run(run())
 

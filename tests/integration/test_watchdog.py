@@ -18,8 +18,8 @@ from tests.service_manager import ServiceManager
 # Longer than any step of this small node takes on a machine with much else to do.
 DEADLINE = 5.0
 WATCHDOG_SECONDS = 2.0
-# Between the deadline and the request lie two looks of the watchdog's and its last words, on such a machine. Every other
-# deadline is ten times as far away.
+# Between the deadline and the request lie two looks of the watchdog and its last words, on such a machine. Every
+# other deadline is ten times as far away.
 LATEST = 60.0
 # The scorer is started meanwhile, and imports much.
 START_DEADLINE = 40.0

@@ -40,6 +40,7 @@ def test_the_process_that_fetches_runs_nothing_that_lies_about(
 ) -> None:
     """Neither from the working directory nor from the user's own packages: both may hold what a stranger sent."""
     (tmp_path / "swarmd").mkdir()
+    (tmp_path / "swarmd" / "__init__.py").touch()
     (tmp_path / "swarmd" / "__main__.py").write_text("open('ran', 'w').close()")
     (tmp_path / "wrong.yaml").write_text("modle: {}")  # the child's own fault: it asks no hub
     python = tmp_path / "python"

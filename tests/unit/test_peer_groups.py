@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -102,7 +103,8 @@ def test_a_question_without_provenance_is_looked_up_and_never_believed(scorer: S
     known = next(task for slot in range(50) if not is_heldout((task := task_of("x", slot)).question))
     made = data(table={known.question: known})
     asked = group({"question": known.question, "answer": "999", "metadata": {}}, f"<answer>{known.answer}</answer>", "")
-    state = played(made, {PEER: peers_of(asked, group({"question": "What is 1 + 1?", "answer": "2"}, "<answer>2</answer>"))})
+    unknown = group({"question": "What is 1 + 1?", "answer": "2"}, "<answer>2</answer>")
+    state = played(made, {PEER: peers_of(asked, unknown)})
     assert list(state.trees[PEER]) == [batch_id(known.question)]
     assert rewarded(state, scorer)[0][PEER] == {batch_id(known.question): [[1.0, 0.0]]}
     assert made.refused == {PEER: {peer_groups.UNKNOWN_TASK: 1}}
@@ -124,7 +126,7 @@ def test_whatever_a_peer_sends_is_left_out_alone_and_counted() -> None:
         (group({"provenance": other}, "a"), peer_groups.UNKNOWN_TASK),
         (group({"provenance": Provenance("e", "gcd", good.config_hash, 1, 1)}, "a"), peer_groups.UNKNOWN_TASK),
         (group({"provenance": Provenance("reasoning_gym", ["gcd"], {}, 1, 1)}, "a"), peer_groups.UNKNOWN_TASK),  # type: ignore[arg-type]
-        (group({"provenance": Provenance("reasoning_gym", "gcd", good.config_hash, -1, 2**70)}, "a"), peer_groups.UNKNOWN_TASK),
+        (group({"provenance": replace(good, seed=-1, index=2**70)}, "a"), peer_groups.UNKNOWN_TASK),
         (group({"question": 3}, "a"), peer_groups.UNKNOWN_TASK),
     ]
     made = data()
@@ -190,6 +192,7 @@ class Scripted:
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
+        self.waited_for = 0
 
     def score(self, requests: Sequence[ScoreRequest], budget_s: float | None = None) -> list[Score]:
         self.calls.append([request.completion for request in requests])
@@ -198,6 +201,7 @@ class Scripted:
             spent = any(score.reason == TIMEOUT for score in scores)
             reason = BUDGET if spent else {"ok": "", "slow": TIMEOUT, "crash": CRASH}[request.completion]
             scores.append(Score(0.0 if reason else 1.0, reason))
+        self.waited_for += sum(score.reason == TIMEOUT for score in scores)
         return scores
 
 
@@ -212,8 +216,7 @@ def test_slow_answers_cost_their_sender_its_groups_and_nobody_else_theirs() -> N
     score_peers(groups, scripted.score, 60.0)
     assert [group.values for group in groups] == [[], [], [], [], [1.0] * 3, [1.0] * 2]
     assert [group.at_fault for group in groups] == [True, True, True, False, False, False]
-    assert sum(call.count("slow") for call in scripted.calls[1:]) < 9
-    assert len(scripted.calls) <= 5
+    assert scripted.waited_for == 3, "one slow answer each, of nine"
 
 
 def test_a_scorer_that_fails_by_itself_is_nobodys_fault() -> None:

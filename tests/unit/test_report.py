@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from swarmd.game.checkpoint import CheckpointStore
 from swarmd.game.history import BASE_ROUND, HeldoutRow, History, RoundRow
+from swarmd.game.history_exchange import ExchangeRow
 from swarmd.game.keeper import Best, Keeper
 from swarmd.game.report import Reporter
 from swarmd.monitor.status import STATUS_FILE, ChildStatus, MemoryStatus, ModelStatus, Status, StatusFile, read_status
@@ -178,3 +180,19 @@ def test_a_held_out_score_is_told_beside_the_base_and_the_best(
         "(gcd 0.40)",
     ]
     assert shows(tmp_path, "heldout", {"base": 0.3, "last": 0.4, "best": 0.4, "round": 8})
+
+
+def test_with_a_swarm_the_line_tells_of_peers_and_the_status_adds_up_what_came(
+    tmp_path: Path, reporter: Reporter, history: History, lines: list[str]
+) -> None:
+    verdicts = {"QmA": {"used": 9, "implausible": 2}, "QmB": {"used": 3}}
+    exchange = ExchangeRow(4, 2, 14, 24, 12, 0.3, {"expired": 1}, verdicts)
+    for round in (3, 4):
+        row = replace(ROUND, round=round, exchange=exchange)
+        reporter.round_played(row)
+        reporter.round_done(row)
+    assert ", loss +0.1000, peers 2/4, 12 groups, 64 tokens at 320/s, " in lines[0]
+    assert history.exchange(4) == exchange
+    assert shows(tmp_path, "rejected", {"expired": 2, "implausible": 4})
+    found = read_status(tmp_path)
+    assert (found["peers"], found["admitted"]) == ({"seen": 4, "used": 2}, 28)

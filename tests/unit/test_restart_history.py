@@ -116,6 +116,7 @@ def test_a_run_that_was_cut_off_lasted_until_the_last_sign_of_its_boot() -> None
         ("resources", "", "", "crash"),
         ("exit-code", "78", "exited", "config"),
         ("exit-code", "203", "exited", "crash"),
+        ("exit-code", "243", "exited", "config"),
     ],
 )
 def test_each_result_of_the_service_manager_has_its_cause(result: str, status: str, code: str, cause: str) -> None:

@@ -16,6 +16,7 @@ from swarmd.monitor.status import (
     HeldoutStatus,
     MemoryStatus,
     ModelStatus,
+    PeersStatus,
     RewardStatus,
     Status,
 )
@@ -82,3 +83,12 @@ def test_nor_can_what_stands_in_the_account_of_restarts(tmp_path: Path, monkeypa
     lines = printed("restarts", "--state", tmp_path).removesuffix("\n").split("\n")
     assert [line.count(SHOWN) for line in lines[:3]] == [0, 2, 0]
     assert all(line.isprintable() for line in lines)
+
+
+def test_peers_are_told_of_where_there_are_any_or_were() -> None:
+    found = Status("training", peers=PeersStatus(4, 3), admitted=120, rejected={"expired": 2, "copied": 1})
+    assert "peers       4 seen, 3 used; 120 groups admitted since the start, rejected: copied 1, expired 2" in list(
+        status_lines(asdict(found))
+    )
+    (_, line) = status_lines(asdict(Status("degraded", rejected={"unsigned": 1})))
+    assert line == "peers       0 seen, 0 used; 0 groups admitted since the start, rejected: unsigned 1"

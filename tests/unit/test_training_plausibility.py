@@ -16,9 +16,11 @@ from swarmd.training.gradient import accumulate_gradient
 from swarmd.training.models import EMBEDDED, embedded_folder, load_model
 from swarmd.training.plausibility import LEAST_LONGEST, Plausibility, low_decile, mean
 from swarmd.training.recipe import Recipe
+from swarmd.training.rollouts import Rollout
 from swarmd.training.tokens import TokenizerInfo
 from tests.models import small_model
 from tests.unit.test_training_gradient import some_rows
+from tests.unit.test_training_trainer import ShareOfA, asked, played_game, same, trainer_with, weights
 
 RECIPE = Recipe(group_size=4, max_new_tokens=8, temperature=0.8, learning_rate=1e-3)
 
@@ -178,3 +180,58 @@ def test_a_text_that_a_tokenizer_can_only_read_as_control_tokens_is_dropped():
     info = TokenizerInfo(tokenizer, (end,))
     assert info.completion_ids(SPELLED, 500) == ()
     assert info.completion_ids("the answer", 500)[-1] == end
+
+
+# In the trainer.
+
+
+def trained(peers_text):
+    """A trainer after an update on a round of own groups beside one of a peer; the same without the peer's."""
+    found = []
+    for texts in (peers_text, ()):
+        trainer = trainer_with(max_grad_norm=1e6)
+        trainer.own = "me"
+        state, data = played_game(trainer)
+        if texts:
+            world = state.trees["me"]["a"][0][0].world_state
+            tree = state.game_tree_factory(world)
+            tree.append_node_actions(0, 0, list(texts))
+            state.trees["QmPeer"] = {"a": tree}
+        rewards = ShareOfA(lambda text: float(len(set(text)) % 3))
+        rewards.update_rewards(state)
+        trainer.train(state, data, rewards)
+        found.append(trainer)
+    return found
+
+
+def test_a_peers_completion_that_this_node_could_have_sampled_is_trained_on():
+    own = trainer_with()
+    own.begin_round(1)
+    texts = [str(completion) for group in own.generate(asked("a")) for completion in group]
+    beside, alone = trained(texts)
+    assert not beside.last_update.implausible
+    assert beside.last_update.groups == alone.last_update.groups + 1
+    assert beside.last_update.tokens > alone.last_update.tokens
+
+
+def test_a_peers_completion_that_is_too_long_is_left_out_whole_and_counted_by_peer():
+    beside, alone = trained(["a" * 9, "b" * 400])
+    assert beside.last_update.implausible == {"QmPeer": 2}
+    assert beside.last_update.tokens == alone.last_update.tokens
+    assert same(weights(beside), weights(alone))
+
+
+def test_a_text_that_ends_where_sampling_would_have_stopped_is_not_too_long():
+    beside, _ = trained(["a" * 8, "b" * 7])
+    assert beside.last_update.implausible.get("QmPeer", 0) <= 1, "of the first only its likelihood may be doubted"
+
+
+def test_an_update_of_which_nothing_is_plausible_is_no_step(monkeypatch):
+    trainer = trainer_with()
+    monkeypatch.setattr(Plausibility, "of", classmethod(lambda cls, own, longest: STRICT))
+    prompt = trainer.tokens.prompt_ids(asked("a")[0]["prompt"])
+    before = weights(trainer)
+    report = trainer.update([Rollout(prompt, ((10, 11), (12, 13)), None, (0.0, 1.0), "QmPeer")])
+    assert (report.stepped, report.skipped, report.implausible) == (False, "nothing plausible", {"QmPeer": 2})
+    assert trainer.steps == 0 and same(before, weights(trainer))
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())

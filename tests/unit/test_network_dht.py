@@ -1,0 +1,301 @@
+"""The parts of the DHT node that need no network: hivemind's hooks, the strict serializer, limits, contacts, memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from swarmd.network.contacts import Contacts
+from swarmd.network.dht_calls import key_id
+from swarmd.network.hivemind_dht import Multiaddr, PeerID, differences
+from swarmd.network.p2p_daemon import DaemonSettings, arguments
+from swarmd.network.record_store import RecordLimits, RecordStore
+from swarmd.network.remembered_peers import FILE, RememberedPeers, parse_address
+from swarmd.network.strict_serializer import (
+    decode_dictionary,
+    decode_subkey,
+    encode_dictionary,
+    encode_subkey,
+    is_peer_id,
+    unwrap_value,
+    wrap_value,
+)
+
+
+def peer(number: int) -> str:
+    return PeerID(b"\x12\x20" + number.to_bytes(32, "big")).to_base58()
+
+
+def test_hivemind_is_still_the_one_that_was_read():
+    assert not differences(), (
+        "hivemind has changed where swarmd relies on its insides; read the modules named in "
+        "swarmd/network/hivemind_dht.py beside it before its new version is pinned: " + "; ".join(differences())
+    )
+
+
+def test_the_node_is_imported_without_torch_and_hivemind_stays_whole():
+    program = (
+        "import sys, swarmd.network.dht_node\n"
+        "heavy = {'torch', 'numpy', 'transformers', 'hivemind', 'hivemind.dht', 'hivemind.utils'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "import swarmd.network.hivemind_dht as ours, hivemind\n"
+        "from hivemind.dht import DHTNode\n"
+        "from hivemind.p2p import P2P\n"
+        "assert P2P is ours.P2P and hivemind.DHT and issubclass(hivemind.dht.protocol.DHTProtocol, ours.ServicerBase)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_a_key_lies_where_hivemind_puts_it():
+    from hivemind.dht.routing import DHTID
+
+    assert key_id("swarmd/1/abc/7/3") == DHTID.generate(source="swarmd/1/abc/7/3")
+
+
+def test_stock_nodes_read_our_dictionaries_and_we_read_theirs():
+    from hivemind.dht.storage import DictionaryDHTValue
+    from hivemind.utils import MSGPackSerializer
+
+    until = time.time() + 500
+    items = [(peer(number), wrap_value(b"x" * number), until + number) for number in range(300)]
+    theirs = MSGPackSerializer.loads(encode_dictionary(items))
+    assert isinstance(theirs, DictionaryDHTValue) and theirs.latest_expiration_time == until + 299
+    assert [(subkey, *item) for subkey, item in theirs.items()] == items
+    assert list(decode_dictionary(MSGPackSerializer.dumps(theirs))) == items
+    assert MSGPackSerializer.loads(encode_subkey(peer(1))) == decode_subkey(encode_subkey(peer(1))) == peer(1)
+    assert MSGPackSerializer.loads(wrap_value(b"abc")) == unwrap_value(wrap_value(b"abc")) == b"abc"
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        b"",
+        b"\xc0",
+        b"\x05",
+        b"\xa0",
+        msgpack.packb("x" * 50),
+        msgpack.packb(peer(1))[:-1],
+        msgpack.packb(peer(1)) + b"x",
+        msgpack.packb(peer(1).encode()),
+        msgpack.packb(PeerID(b"\x12\x20" + bytes(31)).to_base58()),
+        msgpack.packb("Ж" * 23),
+        msgpack.packb(peer(1)[:-1] + "0"),
+        b"\xda" + msgpack.packb("x" * 70_000),
+    ],
+)
+def test_a_subkey_is_a_peer_id_or_nothing(tag: bytes):
+    assert decode_subkey(tag) is None
+
+
+def test_ids_of_rsa_and_of_ed25519_keys_are_peer_ids():
+    assert is_peer_id("QmcpQwkFp95NooU6EK7okhu7SquQ7TfzgWaNEbfJJ5tioc")
+    assert is_peer_id("12D3KooWSrfCH2jpCcoLiesDaTyEjafG2LJfsYPtWNwVmvH9Lh8J")
+
+
+def test_bad_items_of_a_dictionary_are_left_out_and_the_rest_is_read():
+    nested: object = 1
+    for _ in range(400):
+        nested = msgpack.ExtType(0x40, msgpack.packb([nested]))
+    good = [[peer(1), b"\xc4\x01x", 5.0], [peer(2), b"\xc4\x01y", 6]]
+    bad = [
+        7, "x", [], [1, 2], [peer(3), b"x"], [peer(3), "text", 1.0], [nested, b"x", 1.0], [peer(4), nested, 1.0],
+        [peer(4), b"x", nested], [[[[]]], {"a": {}}, None], {"k": [1] * 50}, nested, [peer(5), b"x", "soon"],
+    ]  # fmt: skip
+    mixed = [good[0], *bad, [msgpack.Timestamp(1), b"x", 1.0], good[1]]
+    raw = msgpack.packb(msgpack.ExtType(0x50, msgpack.packb([float("inf"), 1.0, mixed])))
+    assert list(decode_dictionary(raw)) == [(peer(1), b"\xc4\x01x", 5.0), (peer(2), b"\xc4\x01y", 6.0)]
+    not_utf8 = b"\x93\x00\x00\x92\x93\xa1\xff\xc4\x00\x01" + msgpack.packb(good[0])
+    assert list(decode_dictionary(msgpack.packb(msgpack.ExtType(0x50, not_utf8))))[-1] == (peer(1), b"\xc4\x01x", 5.0)
+    # Bytes that end the framing end the reading: what stood before them is kept.
+    broken = msgpack.packb(msgpack.ExtType(0x50, b"\x93\x00\x00\x93" + msgpack.packb(good[0]) + b"\xc1\xc1"))
+    assert list(decode_dictionary(broken)) == [(peer(1), b"\xc4\x01x", 5.0)]
+    for count in (b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff"):
+        assert list(decode_dictionary(msgpack.packb(msgpack.ExtType(0x50, b"\x93\x00\x00" + count)))) == []
+    deep = b"\x91" * 100_000
+    assert list(decode_dictionary(msgpack.packb(msgpack.ExtType(0x50, b"\x93\x00\x00\x91" + deep)))) == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200), st.sampled_from([b"", b"\x93\x00\x00\x94", b"\x93\x00\x00\x91\x93\xa1a"]))
+def test_no_bytes_make_the_serializer_raise(tail: bytes, head: bytes):
+    list(decode_dictionary(tail))
+    list(decode_dictionary(msgpack.packb(msgpack.ExtType(0x50, head + tail))))
+    assert decode_subkey(tail) is None
+    value = unwrap_value(tail)
+    assert value is None or tail.endswith(value)
+
+
+KEY = 5
+
+
+def store(genuine=None, **limits: float) -> RecordStore:
+    made = RecordStore(RecordLimits(**limits), genuine)
+    made.allow({KEY: "five"})
+    return made
+
+
+def put(to: RecordStore, subkey: str, sender: str, value: bytes = b"x", expires_in: float = 600.0) -> bool:
+    return to.put(KEY, subkey, wrap_value(value), time.time() + expires_in, sender)
+
+
+@pytest.mark.parametrize("expires_in", [float("inf"), float("-inf"), float("nan"), -1.0, 0.0, 901.0, 1e300])
+def test_only_finite_near_expirations_are_kept(expires_in: float):
+    assert not put(store(), peer(1), peer(1), expires_in=expires_in)
+
+
+def test_only_bin_values_of_a_size_under_allowed_keys_are_kept():
+    kept = store()
+    assert put(kept, peer(1), peer(1), b"x" * 65_536) and not put(kept, peer(1), peer(1), b"x" * 65_537)
+    for raw in (b"", b"\xc1", b"\xa1x", b"\xc4\x05x", b"\xc4\x01xx", b"\xc0", b"\x81\xa1a\x01"):
+        assert not kept.put(KEY, peer(2), raw, time.time() + 60, peer(2))
+    assert not kept.put(6, peer(2), b"\xc4\x01x", time.time() + 60, peer(2))
+    kept.allow({6: "six"})
+    assert not kept.get(KEY) and kept.size == 0
+    assert kept.put(6, peer(2), b"\xc4\x01x", time.time() + 60, peer(2))
+
+
+def test_who_brought_its_own_record_is_not_displaced_by_others():
+    kept = store()
+    assert put(kept, peer(1), peer(1), b"honest", 500)
+    assert not put(kept, peer(1), peer(9), b"forged", 800)
+    assert put(kept, peer(1), peer(1), b"newer", 600)
+    assert kept.get(KEY)[peer(1)].value == wrap_value(b"newer")
+    assert put(kept, peer(2), peer(9), b"forged", 800) and put(kept, peer(2), peer(2), b"honest", 300)
+    assert kept.get(KEY)[peer(2)].value == wrap_value(b"honest")
+    assert kept.size == sum(record.cost(subkey) for subkey, record in kept.get(KEY).items())
+
+
+def test_a_signed_record_is_not_displaced_by_an_unsigned_one():
+    kept = store(lambda key, subkey, value, expires: key == "five" and value == b"signed")
+    assert put(kept, peer(1), peer(8), b"signed", 300)
+    assert not put(kept, peer(1), peer(1), b"unsigned", 800)
+    assert put(kept, peer(2), peer(2), b"unsigned", 800) and put(kept, peer(2), peer(8), b"signed", 300)
+
+
+def test_one_sender_gets_half_a_key_and_every_peer_a_place_for_its_own():
+    kept = store(bytes_per_key=100_000, records_per_key=20)
+    taken = sum(put(kept, peer(number), peer(999), b"x" * 10_000) for number in range(20))
+    assert taken == 4
+    assert sum(put(kept, peer(100 + n), peer(1000 + n), b"y" * 10_000) for n in range(20)) == 5
+    for number in range(8):
+        assert put(kept, peer(200 + number), peer(200 + number), b"z" * 10_000)
+    assert kept.size <= 100_000
+    assert sum(record.first_hand for record in kept.get(KEY).values()) == 8
+    # Among those that brought their own, the largest makes room for smaller ones.
+    before = kept.get(KEY)
+    assert not put(kept, peer(300), peer(300), b"w" * 30_000) and kept.get(KEY) == before
+    assert put(kept, peer(300), peer(300), b"w" * 15_000)
+    for number in range(30):
+        put(kept, peer(400 + number), peer(400 + number), b"v")
+    assert len(kept.get(KEY)) == 20 and peer(300) not in kept.get(KEY)
+
+
+def test_all_keys_together_have_a_limit_and_expired_records_give_their_room_back():
+    kept = RecordStore(RecordLimits(bytes_total=100_000))
+    kept.allow({number: str(number) for number in range(50)})
+    for number in range(50):
+        kept.put(number, peer(number), wrap_value(b"x" * 5_000), time.time() + 0.2, peer(99))
+    assert 90_000 < kept.size <= 100_000
+    assert kept.put(3, peer(77), wrap_value(b"y" * 5_000), time.time() + 600, peer(77))
+    time.sleep(0.25)
+    kept.sweep()
+    assert kept.size == kept.get(3)[peer(77)].cost(peer(77))
+
+
+def test_random_stores_never_break_the_limits_or_the_accounts():
+    chance = random.Random(7)
+    kept = store(bytes_per_key=30_000, records_per_key=25)
+    for _ in range(3000):
+        subkey, sender = peer(chance.randrange(60)), peer(chance.randrange(60))
+        put(kept, subkey, sender, b"x" * chance.randrange(4000), chance.uniform(1, 800))
+        assert kept.size <= 30_000 and len(kept.get(KEY)) <= 25
+    assert kept.size == sum(record.cost(subkey) for subkey, record in kept.get(KEY).items())
+
+
+def test_a_peer_has_two_node_ids_and_the_table_an_end():
+    contacts = Contacts(own_node_id=0)
+    assert [contacts.met(number, peer(1)) for number in (1, 2, 3, 1)] == [True, True, False, False]
+    assert not contacts.met(0, peer(2)) and not contacts.met(1, peer(2))
+    for number in range(5000):
+        contacts.met(2**159 + number, peer(10 + number))
+    assert len(contacts) == 1024
+    # The crowd is far away: a node at another distance still finds a place.
+    assert contacts.met(2**100, peer(8000)) and len(contacts) == 1024
+    assert contacts.nearest(2**100, 1) == [(2**100, peer(8000))]
+
+
+def test_silent_peers_rest_and_only_unanswered_pings_make_them_forgotten():
+    contacts = Contacts(own_node_id=0)
+    contacts.met(1, peer(1))
+    contacts.heard_from(peer(1))
+    for _ in range(5):
+        contacts.failed(peer(1), forget=False)
+    assert contacts.paused(peer(1)) and 1 in contacts
+    contacts.heard_from(peer(1))
+    assert not contacts.paused(peer(1)) and contacts.recent(5) == {peer(1)}
+    for _ in range(3):
+        contacts.failed(peer(1), forget=True)
+    assert 1 not in contacts and not contacts.recent(5)
+
+
+def test_remembered_peers_survive_and_are_bounded(tmp_path: Path):
+    peers = RememberedPeers(tmp_path)
+    for number in range(100):
+        peers.answered(peer(number), [f"/ip4/192.0.2.1/tcp/{1000 + number + port}" for port in range(9)])
+    peers.answered(peer(500), ["/unix/tmp/socket", "nonsense"])
+    peers.save()
+    again = list(RememberedPeers(tmp_path))
+    assert len(again) == 64 and {p.peer_id for p in again} == {peer(number) for number in range(36, 100)}
+    assert all(len(p.addresses) == 4 for p in again)
+    assert [p.name for p in tmp_path.iterdir()] == [FILE]
+    assert os.stat(tmp_path / FILE).st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"[" * 50_000, b"null", b"[]", b'{"peers": 5}', b'{"peers": {"a": 1}}', b"\xed\xa0\x80", b" " * 10**6],
+)
+def test_a_poisoned_file_of_peers_is_as_good_as_none(tmp_path: Path, text: bytes):
+    (tmp_path / FILE).write_bytes(text)
+    assert list(RememberedPeers(tmp_path)) == []
+
+
+def test_a_bad_entry_spoils_no_other(tmp_path: Path):
+    good = {"peer_id": peer(1), "addresses": ["/ip4/192.0.2.1/tcp/1"], "last_good": 5}
+    future = {**good, "peer_id": peer(2), "last_good": 1e18}
+    bad = [
+        None, 5, {}, {**good, "peer_id": "x"}, {**good, "peer_id": []}, {**good, "addresses": "x"},
+        {**good, "addresses": [5, None, "/ip4/300.0.0.1/tcp/1", "/ip4/1.2.3.4/udp/1/quic", "/ip4/1.2.3.4/tcp/x"]},
+    ]  # fmt: skip
+    (tmp_path / FILE).write_text(json.dumps({"peers": [*bad, good, future]}))
+    assert [(p.peer_id, p.last_good) for p in RememberedPeers(tmp_path)] == [(peer(1), 5.0), (peer(2), 0.0)]
+
+
+def test_an_address_needs_a_host_a_tcp_port_and_a_peer_id():
+    assert parse_address(f"/ip4/192.0.2.1/tcp/38751/p2p/{peer(1)}") == (peer(1), "/ip4/192.0.2.1/tcp/38751")
+    assert parse_address(f"/dns4/node.example/tcp/38751/p2p/{peer(1)}") == (peer(1), "/dns4/node.example/tcp/38751")
+    relayed = f"/ip4/192.0.2.1/tcp/1/p2p/{peer(1)}/p2p-circuit"
+    assert parse_address(f"{relayed}/p2p/{peer(2)}") == (peer(2), relayed)
+    for text in ("", "/ip4/192.0.2.1/tcp/1", f"/p2p/{peer(1)}", f"/ip4/1.2.3.4/udp/1/quic/p2p/{peer(1)}", "x" * 9999):
+        assert parse_address(text) is None
+
+
+def test_p2pd_is_told_to_use_tcp_alone_and_nothing_of_the_router():
+    control = Multiaddr("/unix/run/p2pd.sock")
+    listen = ("/ip4/0.0.0.0/tcp/38751",)
+    given = arguments(DaemonSettings(Path("/k"), Path("/s"), listen, ("/ip4/192.0.2.1/tcp/1",)), control)
+    assert {"-natPortMap=0", "-autonat=0", "-relay=0", "-autoRelay=0", "-relayService=0", "-b=0"} <= set(given)
+    assert "-hostAddrs=/ip4/0.0.0.0/tcp/38751" in given and "-announceAddrs=/ip4/192.0.2.1/tcp/1" in given
+    assert not [argument for argument in given if "bootstrapPeers" in argument or "udp" in argument]
+    only_calls = arguments(DaemonSettings(Path("/k"), Path("/s"), relay=True, relays=("/ip4/1.2.3.4/tcp/1",)), control)
+    assert {"-noListenAddrs=1", "-relay=1", "-autoRelay=1", "-trustedRelays=/ip4/1.2.3.4/tcp/1"} <= set(only_calls)
