@@ -42,9 +42,10 @@ SYSTEM_NEEDS := $(if $(filter 0,$(shell id -u)),system-needs)
 test: $(SYSTEM_NEEDS) .venv/ready-dev ## all tests but test-vm; as root also those of the .deb under systemd, others skip them
 	@$(VENV_PYTHON) -m pytest $(ARGS)
 
+# faulthandler_timeout=: a sound test takes longer beside other work than the 900 s of setup.cfg.
 test-vm: system-needs .venv/ready-dev ## the .deb in a virtual machine with cgroup v2 (qemu without KVM; as root)
 	@packaging/need-debian qemu-system-x86 qemu-utils
-	@$(VENV_PYTHON) -m pytest tests/system/vm $(ARGS)
+	@$(VENV_PYTHON) -m pytest -o faulthandler_timeout=10800 tests/system/vm $(ARGS)
 
 # The package, and what tests/system calls: roots are made (mmdebstrap), booted (systemd-nspawn), or written to a disk.
 system-needs:

@@ -26,6 +26,8 @@ _MODE = 0o750
 def as_owner(state: Path, act: Callable[[], Any]) -> Any:
     """What act() returns (plain JSON data), done as the user that the state directory belongs to.
 
+    act must import nothing: that user may be unable to read where this program comes from.
+
     Raises ConfigurationError as act() does; RuntimeError where it fails otherwise, its traceback on stderr.
     """
     if os.geteuid() != 0:

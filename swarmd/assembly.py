@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from swarmd.config import Config
+from swarmd.swarming import SOLO_SWARM
 from swarmd.system.exits import ConfigurationError, RestartableError
 from swarmd.system.memory import MemoryLimit, memory_limit
 from swarmd.system.paths import cache_directory
@@ -38,7 +39,6 @@ from swarmd.training.models import (
 from swarmd.training.recipe import PRECISIONS
 from swarmd.training.trainer import GRPOTrainer
 
-SOLO_SWARM = "solo"
 # Room for a question with its instruction; longer prompts cost more than planned, and the plan says what it assumed.
 _EMBEDDED_PROMPT_TOKENS = 48
 _PROMPT_TOKENS = 512

@@ -80,9 +80,15 @@ def _run(config: Config, state: Path, rounds: int | None, config_path: Path | No
         notifier().stopping(f"stopped: on {stop.signal_name}")
         ended()
         return EXIT_OK
-    from swarmd.daemon import play
+    if config.swarm.role == "bootnode":
+        from swarmd.bootnode import serve
 
-    ended(play(config, state, config_path, previous, rounds))
+        serve(config, state, previous)
+        ended()
+    else:
+        from swarmd.daemon import play
+
+        ended(play(config, state, config_path, previous, rounds))
     return EXIT_OK
 
 
@@ -105,7 +111,7 @@ def _prepare(
         leave_at_once_when_asked(ended)
         if stop.asked:
             stop.install()  # a second signal changes nothing
-        else:
+        elif config.swarm.role == "node":
             import swarmd.daemon  # noqa: F401
 
             adopt_libraries()

@@ -257,18 +257,10 @@ def _refuse_another_agreement(config: Config, wanted: Invite) -> None:
 def _invite_of(config: Config, peers: tuple[str, ...], secret: str | None) -> tuple[Invite, str]:
     agreement = agreement_of(config)
     made = Invite(
-        name=config.swarm.name or "swarm",
-        swarm_id=config.swarm.id or "",
-        epoch=agreement.epoch,
-        round_seconds=agreement.round_seconds,
-        shards=agreement.shards,
-        datasets=plain_datasets(config.tasks),
-        dialect=agreement.dialect,
-        peers=peers,
-        config_hash=agreement.hash,
-        reasoning_gym=agreement.reasoning_gym,
-        secret=secret,
-    )
+        name=config.swarm.name or "swarm", swarm_id=config.swarm.id or "", dialect=agreement.dialect, peers=peers,
+        epoch=agreement.epoch, round_seconds=agreement.round_seconds, shards=agreement.shards, secret=secret,
+        datasets=plain_datasets(config.tasks), config_hash=agreement.hash, reasoning_gym=agreement.reasoning_gym,
+    )  # fmt: skip
     return made, encode(made)
 
 

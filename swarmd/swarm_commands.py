@@ -52,7 +52,7 @@ def _found(options: argparse.Namespace, place: Place) -> int:
     )
     step = _next_step(options, place)
     if options.json:
-        return _print_json({**_as_json(member), "next": step})
+        return _print_json({**_as_json(member), "notes": _notes(member), "next": step})
     notes = [f"note: {note}" for note in _notes(member)]
     _tell(f"founded the swarm {_described(member)}", *_lines(member), *notes, f"next: {step}", "others join with:")
     print(f"swarmd join {member.word}")

@@ -8,21 +8,25 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from swarmd.assembly import SOLO_SWARM
 from swarmd.config import Config
 from swarmd.monitor.status import ChildStatus
-from swarmd.network.alone import Alone
 from swarmd.network.identity import Identity, identity_path, load_or_create, lock_identity
 from swarmd.network.network_process import NetworkProcess
 from swarmd.network.settings import ExchangeLimits, NetworkSettings
-from swarmd.network.swarm_link import Swarm
 from swarmd.network.swarm_secret import read_swarm_secret
 from swarmd.system.events import event
-from swarmd.tasks.mix import ENVIRONMENT
+
+if TYPE_CHECKING:
+    from swarmd.network.alone import Alone
+    from swarmd.network.swarm_link import Swarm
+
+SOLO_SWARM = "solo"
+"""Stands in the tasks' seeds for the id of a swarm where there is none."""
 
 _SHARE_OF_THE_ROUND = 0.25
-_SHORTEST_GATHERING = 1.0
+_SHORTEST_GATHERING, _LONGEST_GATHERING = 1.0, 120.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def network_settings(
             completion_chars=limits.completion_chars,
         ),
         model=model.rpartition("/")[2][:64],
-        trains=swarm.role == "node" and config.tasks.environment == ENVIRONMENT,
+        trains=swarm.role == "node" and config.tasks.environment == "reasoning_gym",
     )
 
 
@@ -118,6 +122,10 @@ def communication_of(
     member: Membership | None, config: Config, deadline: Callable[[int], float], node_id: str, beat: Callable[[], None]
 ) -> Alone | Swarm:
     """How the game talks to the swarm, or to nobody. deadline: when a round ends, seconds since 1970."""
+    # GenRL, on whose interface both stand, brings torch along, which a bootnode does without.
+    from swarmd.network.alone import Alone
+    from swarmd.network.swarm_link import Swarm
+
     if member is None:
         return Alone(node_id)
     return Swarm(
@@ -133,4 +141,4 @@ def gather_seconds(config: Config) -> float:
         return float(wanted)
     if config.coordinator.kind != "clock":
         return math.inf
-    return max(_SHORTEST_GATHERING, _SHARE_OF_THE_ROUND * config.coordinator.round_seconds)
+    return min(_LONGEST_GATHERING, max(_SHORTEST_GATHERING, _SHARE_OF_THE_ROUND * config.coordinator.round_seconds))

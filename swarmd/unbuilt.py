@@ -13,5 +13,3 @@ def refuse_what_is_not_built(config: Config) -> None:
             f"coordinator.kind is {config.coordinator.kind}, but this version cannot report to a chain yet; "
             "use coordinator.kind: solo or clock"
         )
-    if config.swarm.role == "bootnode":
-        raise ConfigurationError("swarm.role is bootnode, but this version has no network yet; use swarm.role: node")

@@ -57,7 +57,7 @@ class Network(Section):
     """The node's libp2p key; null: identity.key in the state directory, made on the first start."""
 
     gather_seconds: Auto | Annotated[float, Interval(ge=0.5, le=3600.0), Unit("seconds")] = "auto"
-    """How long a round waits for peers' records, in seconds; auto: a quarter of the round."""
+    """How long a round waits for peers' records, in seconds; auto: a quarter of the round, 120 at most."""
 
     limits: Limits = Field(default_factory=Limits)
     """How much is taken from others."""

@@ -28,7 +28,7 @@ from swarmd.system.memory import rss_bytes
 from swarmd.system.phases import Phases
 from swarmd.tasks.environment import Environment
 from swarmd.tasks.peer_groups import UNSCORED
-from swarmd.training.plausibility import IMPLAUSIBLE
+from swarmd.training.plausibility import IMPLAUSIBLE, TOO_LONG
 from swarmd.training.rollouts import Completion
 from swarmd.training.trainer import GRPOTrainer
 
@@ -214,13 +214,15 @@ class Game(OwnWorlds, BaseGameManager):
         self._audience.evaluated(row)
 
     def _verdicts(self) -> dict[str, Mapping[str, int]]:
-        """What came of each peer's groups, {peer: {reason, or USED: count}}; of implausible ones completions count."""
+        """What came of each peer's groups, {peer: {reason, or USED: count}}: groups, but for IMPLAUSIBLE and TOO_LONG,
+        which count completions."""
         assert self._selection is not None
         # Ours name the reasons; of another's environment it only shows that a group got no rewards.
         told = [getattr(part, "refused", None) for part in (self.data_manager, self.rewards)]
         scored = told[1] if told[1] is not None else _each(UNSCORED, self._selection.unfit)
-        implausible = _each(IMPLAUSIBLE, self.trainer.last_update.implausible)
-        return dict(joined(told[0] or {}, scored, implausible, _each(USED, self._selection.used)))
+        update = self.trainer.last_update
+        judged = joined(_each(IMPLAUSIBLE, update.implausible), _each(TOO_LONG, update.too_long))
+        return dict(joined(told[0] or {}, scored, judged, _each(USED, self._selection.used)))
 
     def _row(self, round: int, seconds: float, verdicts: Mapping[str, Mapping[str, int]]) -> RoundRow:
         update, chosen = self.trainer.last_update, self._selection

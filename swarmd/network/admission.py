@@ -50,8 +50,8 @@ _log = logging.getLogger("swarmd")
 
 @dataclass(frozen=True)
 class _Round:
-    """seen: digests of what was looked at in this round, refused or not. untimely: of what came too early or expires too
-    late, which may be in order when it is read again, but is counted once. places: who has one of the round's places: a
+    """seen: digests of what was looked at in this round, refused or not. untimely: of what came too early or expires
+    too late, which may be in order when it is read again, but is counted once. places: who has a place in the round: a
     peer id, and whether the record was signed, since a signed one finds a place beside a forged one."""
 
     seen: set[bytes] = field(default_factory=set)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from genrl.misc_utils.name_utils import get_name_from_peer_id
+
 
 def name_of(peer_id: str) -> str:
     """The three words for a peer id (base58), such as "galloping bold alpaca".
@@ -9,6 +11,4 @@ def name_of(peer_id: str) -> str:
     GenRL's own function with GenRL's own word lists: a copy would part from them with the first word they change. Its
     module imports nothing but the standard library, in about a millisecond.
     """
-    from genrl.misc_utils.name_utils import get_name_from_peer_id
-
     return str(get_name_from_peer_id(peer_id))

@@ -28,6 +28,7 @@ _EXPECTED_ROUNDS = 3
 # Within the 900 s that readers allow, whatever the round's length is.
 _LONGEST_LIFE = 850.0
 _KEYS_AT_ONCE = 8
+_ENOUGH = 0.75
 
 _log = logging.getLogger("swarmd")
 
@@ -114,9 +115,9 @@ class RoundExchange:
         publishing = asyncio.create_task(self._publish(round, encoded.value, expires, deadline))
         try:
             admitted, seen = await self._gather(round, deadline)
+            published = encoded.kept if await publishing else 0
         finally:
             publishing.cancel()
-        published = encoded.kept if publishing.done() and not publishing.cancelled() and publishing.result() else 0
         self._admission.reputation.save()
         refused = {
             reason: count - before.get(reason, 0)
@@ -169,7 +170,7 @@ class RoundExchange:
                     seen.update(raw.subkey for raw in raws)
             late = False
             self._note(round, seen)
-            if seen and seen >= self._expected(round):
+            if self._all_there(seen, round):
                 return admitted, len(seen)
             if time.monotonic() + _POLL_SECONDS >= deadline:
                 return admitted, len(seen)
@@ -193,7 +194,8 @@ class RoundExchange:
         for peer in [peer for peer, last in self._last_seen.items() if last < round - _EXPECTED_ROUNDS]:
             del self._last_seen[peer]
 
-    def _expected(self, round: int) -> set[str]:
-        """Those that published lately; a swarm larger than the sample is not waited for as a whole."""
+    def _all_there(self, seen: set[str], round: int) -> bool:
+        """Whether those that published lately have done so in this round too; of more than a round's sample holds,
+        most of a sample. Who is new is not waited for: a record that comes late is taken in the next round."""
         expected = {peer for peer, last in self._last_seen.items() if last < round}
-        return expected if len(expected) <= self._most_peers // 2 else set()
+        return not expected - seen or len(seen) >= _ENOUGH * self._most_peers

@@ -59,8 +59,8 @@ def write_swarm_secret(path: Path, secret: str) -> None:
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            with open(descriptor, "w", encoding="ascii") as stream:
-                stream.write(f"{secret}\n")
+            with open(descriptor, "wb") as stream:
+                stream.write(f"{secret}\n".encode())
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(beside, path)

@@ -15,7 +15,7 @@ from swarmd.tasks.provenance import CannotRegenerate, Provenance, Task, is_heldo
 
 UNKNOWN_TASK = "unknown-task"
 """The task cannot be made here."""
-KEPT_FOR_EVALUATION = "kept-for-evaluation"
+HELD_OUT = "held-out"
 """Its question is one that this node evaluates with. No fault of a peer that does not keep questions apart as we do."""
 DUPLICATE = "duplicate"
 """The peer has sent this task already."""
@@ -91,7 +91,7 @@ class PeerGroups:
         if task is None:
             return UNKNOWN_TASK
         if is_heldout(task.question):
-            return KEPT_FOR_EVALUATION
+            return HELD_OUT
         if task.provenance in known:
             return DUPLICATE
         known.add(task.provenance)

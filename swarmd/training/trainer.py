@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -47,7 +46,8 @@ class UpdateReport:
         stepped: whether the weights moved.
         skipped: why not, "" when they did.
         groups, groups_with_signal: groups given, peers' among them, and those whose rewards differ.
-        implausible: completions of peers that were left out as nothing that this policy could have written.
+        implausible: completions of peers that were left out as nothing that this policy could have written, by peer;
+            too_long: those that were for their length alone.
         tokens: completion tokens trained on.
         loss, grad_norm: of the round, the norm before clipping; None where there was no gradient.
         clipped_share: of the tokens, whose ratio was clipped, 0..1.
@@ -71,6 +71,7 @@ class UpdateReport:
     micro_batches: int
     token_budget: int
     implausible: Mapping[str, int] = field(default_factory=dict)
+    too_long: Mapping[str, int] = field(default_factory=dict)
 
 
 class GRPOTrainer(TrainerModule):
@@ -200,7 +201,7 @@ class GRPOTrainer(TrainerModule):
         measure = Plausibility.of(self._sampled, self.ladder.now.max_new_tokens)
         rows, too_long = short_enough([row for group in groups for row in group], measure)
         if not rows:
-            return replace(_nothing("no group with signal", recipe, len(rollouts), rate), implausible=too_long)
+            return replace(_nothing("no group with signal", recipe, len(rollouts), rate), too_long=too_long)
         self.optimizer.zero_grad(set_to_none=True)
         self.ladder.row = max(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
         self.ladder.tokens = len(rows) * self.ladder.row
@@ -208,10 +209,10 @@ class GRPOTrainer(TrainerModule):
             self.model, rows, recipe, lambda: self.ladder.now.token_budget, self._after_micro_batch, self._shrink,
             measure,
         )  # fmt: skip
-        implausible = too_long + Counter(done.implausible)
         if not done.tokens:
             self.optimizer.zero_grad(set_to_none=True)
-            return replace(_nothing("nothing plausible", recipe, len(rollouts), rate), implausible=implausible)
+            nothing = _nothing("nothing plausible", recipe, len(rollouts), rate)
+            return replace(nothing, implausible=done.implausible, too_long=too_long)
         self._prepare_step()
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm))
         skipped = ""
@@ -244,7 +245,8 @@ class GRPOTrainer(TrainerModule):
             learning_rate=rate,
             micro_batches=done.micro_batches,
             token_budget=done.token_budget,
-            implausible=implausible,
+            implausible=done.implausible,
+            too_long=too_long,
         )
 
     def _after_micro_batch(self) -> None:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from swarmd.assembly import SOLO_SWARM, choose_model, new_node_id
+from swarmd.assembly import choose_model, new_node_id
 from swarmd.config import Config
 from swarmd.config.model import Model
 from swarmd.config.training import Training
+from swarmd.swarming import SOLO_SWARM
 from swarmd.system.exits import ConfigurationError
 from swarmd.tasks.mix import TaskMix
 from swarmd.tasks.mix_files import mix_of

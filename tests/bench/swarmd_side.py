@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from swarmd.assembly import SOLO_SWARM
+from swarmd.swarming import SOLO_SWARM
 from swarmd.tasks.reasoning import ReasoningData
 from swarmd.tasks.rewards import ReasoningRewards
 from swarmd.tasks.scorer import Scorer

@@ -5,6 +5,8 @@ import os
 import pwd
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 OPEN = "network: {listen: [/ip4/0.0.0.0/tcp/38751]}\n"
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that every user can enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
 
 
 class Machine:
@@ -102,20 +112,19 @@ def test_wrong_usage_is_told_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root acts for another user")
-def test_root_leaves_nothing_that_the_services_user_cannot_read(tmp_path: Path) -> None:
+def test_root_leaves_nothing_that_the_services_user_cannot_read(public: Path) -> None:
     nobody = pwd.getpwnam("nobody")
-    one = Machine(tmp_path / "one")
-    one.state.mkdir(mode=0o750)
+    one = Machine(public / "one")
+    one.config.parent.chmod(0o755)
+    one.state.mkdir()
+    one.state.chmod(0o750)
     os.chown(one.state, nobody.pw_uid, nobody.pw_gid)
-    for folder in (*tmp_path.parents, tmp_path, tmp_path / "one"):
-        if not os.stat(folder).st_mode & 0o001:
-            os.chmod(folder, os.stat(folder).st_mode | 0o011)
     one.call("found", "our-swarm", "--private")
     for name in ("identity.key", "swarm.secret"):
         made = (one.state / name).stat()
         assert (made.st_uid, made.st_mode & 0o7777) == (nobody.pw_uid, 0o600), name
     assert one.drop_in.stat().st_uid == 0
-    backup = tmp_path / "backup.key"
+    backup = public / "backup.key"
     one.call("identity", "backup", str(backup))
     assert backup.stat().st_uid == 0
     one.call("leave")

@@ -251,7 +251,8 @@ def test_another_model_on_the_same_state_is_refused(
 
 def by_the_clock(round_seconds: float, epoch: float) -> dict[str, Any]:
     clock = {"kind": "clock", "round_seconds": round_seconds, "epoch": epoch}
-    return {**SETTINGS, "coordinator": clock, "swarm": {"id": "5eed1e55"}}
+    nobody_else = {"listen": [], "gather_seconds": 0.5}
+    return {**SETTINGS, "coordinator": clock, "swarm": {"id": "5eed1e55"}, "network": nobody_else}
 
 
 def test_the_clock_says_which_round_it_is(tmp_path: Path, start: Callable[..., Node]) -> None:

@@ -70,6 +70,14 @@ RULES = (
         ":7: network.listen: a bootnode must listen on an address",
     ),
     broken(
+        "waiting for peers longer than a round lasts",
+        "swarm: {id: abcdef12}\ncoordinator: {kind: clock, round_seconds: 30}\nnetwork:\n  gather_seconds: 30\n",
+        (
+            ":4: network.gather_seconds: waiting for peers would take the whole round of 30 seconds; leave it auto "
+            "(got 30)"
+        ),
+    ),
+    broken(
         "peers of one who trains alone",
         "swarm:\n  peers: [/ip4/203.0.113.7/tcp/38751/p2p/QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N]\n",
         (

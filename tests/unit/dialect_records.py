@@ -93,10 +93,15 @@ def own_group(**other: Any) -> list[Any]:
     return list({**fields, "completions": ["a", "b"], "logprobs": b"\xff\xff\0\0", **other}.values())
 
 
+def deflated(content: bytes) -> bytes:
+    """A body of this content."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return b"\1" + packer.compress(content) + packer.flush()
+
+
 def bomb(size: int) -> bytes:
     """A body that inflates to this many bytes."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    return b"\1" + packer.compress(bytes(size)) + packer.flush()
+    return deflated(bytes(size))
 
 
 def genrl_record(completions: Any, question: Any = "q1", metadata: Any = None) -> dict[str | int, Any]:

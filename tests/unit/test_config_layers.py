@@ -56,6 +56,25 @@ def test_an_empty_file_and_an_empty_section_mean_the_defaults(tmp_path: Path, te
     assert load_config(written(tmp_path, main=text), {}) == Config()
 
 
+def test_a_file_with_another_name_has_drop_ins_of_its_own_beside_the_common_ones(tmp_path: Path) -> None:
+    common, own = tmp_path / "config.d", tmp_path / "second.d"
+    common.mkdir()
+    own.mkdir()
+    (tmp_path / "config.yaml").touch()
+    (tmp_path / "second.yaml").write_text("training: {seed: 0, group_size: 2}\n")
+    (common / "20-a.yaml").write_text("training: {seed: 1, group_size: 3}\n")
+    (own / "10-a.yaml").write_text("training: {seed: 2, warmup_rounds: 5}\n")
+    training = load_config(tmp_path / "second.yaml", {}).training
+    assert (training.seed, training.group_size, training.warmup_rounds) == (1, 3, 5)  # one order, by name
+    (own / "20-a.yaml").write_text("training: {seed: 3}\n")
+    training = load_config(tmp_path / "second.yaml", {}).training
+    assert (training.seed, training.group_size) == (3, 2)  # in place of the common one
+    assert load_config(tmp_path / "config.yaml", {}).training.seed == 1
+    (own / "30.yml").touch()
+    with pytest.raises(ConfigErrors, match=r"second\.d/30\.yml: is not read"):
+        load_config(tmp_path / "second.yaml", {})
+
+
 def test_an_empty_section_in_a_drop_in_does_not_wipe_what_is_below(tmp_path: Path) -> None:
     path = written(
         tmp_path, main="training: {seed: 7}\n", a="training:\n  # group_size: 4\nnetwork:\n  limits:\n"

@@ -27,10 +27,11 @@ GOOD = Invite(
     reasoning_gym="0.1.25",
 )
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text()
+    | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
-)
+)  # fmt: skip
 DATASETS = st.lists(
     st.fixed_dictionaries(
         {

@@ -16,6 +16,7 @@ from swarmd.network.dialects import dialect_for
 from swarmd.network.dialects.own import MAGIC
 from swarmd.network.records import ClaimedGroup, Record
 from swarmd.network.refusals import Reason, Refused
+from swarmd.network.sealing import Seal
 from swarmd.network.signing import milliseconds
 from tests.unit.dialect_records import (
     EXPIRES,
@@ -23,6 +24,7 @@ from tests.unit.dialect_records import (
     STRANGER,
     SWARM,
     bomb,
+    deflated,
     dialect,
     group,
     groups,
@@ -191,7 +193,7 @@ def test_a_group_is_a_list_of_eight(group: Any) -> None:
     [
         (bomb(60_000_000), Reason.TOO_LARGE),
         (bomb(1000)[:-2], Reason.NOT_DECODABLE),
-        (bomb(1000) + b"more", Reason.NOT_DECODABLE),
+        (deflated(msgpack.packb(own_body())) + b"more", Reason.NOT_DECODABLE),
         (b"\1damaged", Reason.NOT_DECODABLE),
         (b"\2" + msgpack.packb(own_body()), Reason.NOT_DECODABLE),
         (b"\0" + msgpack.packb(own_body()) + b"\0", Reason.NOT_DECODABLE),
@@ -279,3 +281,17 @@ def test_no_group_makes_a_record_that_is_not_worth_publishing() -> None:
     encoded = OWN.encode([], ROUND, identity(), EXPIRES)
     assert (encoded.kept, encoded.left_out) == (0, 0)
     assert read(encoded.value, OWN).groups == ()
+
+
+def test_a_seal_opens_in_its_own_place_only() -> None:
+    seal = Seal("secret", SWARM)
+    sealed = seal.close(b"content", "key", "subkey", b"header")
+    assert seal.open(sealed, "key", "subkey", b"header") == b"content"
+    for key, subkey, header in (("keys", "ubkey", b"header"), ("key", "other", b"header"), ("key", "subkey", b"other")):
+        with pytest.raises(Refused, match="other-secret"):
+            seal.open(sealed, key, subkey, header)
+    with pytest.raises(Refused, match="other-secret"):
+        Seal("secret", "another swarm").open(sealed, "key", "subkey", b"header")
+    assert seal.close(b"content", "key", "subkey", b"header") != sealed
+    with pytest.raises(ValueError, match="needs a secret"):
+        Seal("", SWARM)

@@ -161,7 +161,7 @@ def test_nobody_gets_a_question_that_is_kept_for_evaluation_into_the_training() 
     made = data()
     (task,) = MIX.heldout(1, 0)
     assert list(played(made, {PEER: peers_of(group({"provenance": task.provenance}, "a"))}).trees) == [ME]
-    assert made.refused == {PEER: {peer_groups.KEPT_FOR_EVALUATION: 1}}
+    assert made.refused == {PEER: {peer_groups.HELD_OUT: 1}}
 
 
 def test_tasks_that_there_is_no_time_to_make_are_left_out() -> None:

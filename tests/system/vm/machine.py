@@ -25,8 +25,9 @@ from swarmd.system.child import die_with
 from tests.system.vm.agent import PORT_NAME
 from tests.system.vm.kernel import Kernel
 
-PATIENCE = 1200.0
-"""Seconds after which something that should have happened counts as failed, emulated and beside other work."""
+PATIENCE = 2700.0
+"""Seconds after which something that should have happened counts as failed, emulated and beside other work; more than
+the unit's TimeoutStartSec= here (node.py), so that a start that fails is told by systemd."""
 _LAST_CHARACTERS = 3000
 _APPEND = "console=ttyS0 root=/dev/vda rw rdinit=/init panic=-1 loglevel=4 systemd.show_status=no systemd.getty_auto=no"
 # What fails before the agent runs is told nowhere else.

@@ -1,0 +1,126 @@
+"""A node of GenRL without a model: unmodified data manager, game state, serialisation and HivemindBackend.
+
+It is run by an interpreter of `genrl_venvs`, knows nothing of swarmd, reads its settings (`genrl_peers.Settings`) as
+one line of JSON from stdin, plays until stdin ends, and writes a line of JSON about itself and about every round.
+
+What of stock GenRL bears on an exchange with others, and is left as it is:
+- `all_gather_object` stores, sleeps 1 s, reads once (HIVEMIND_WORLD_SIZE is 1 unless somebody sets it), and takes what
+  is there by then. Who publishes later in the round is never seen by it; hence `offset`.
+- It counts its own calls for the name of the round (`step_`), which nobody tells it. A node that misses a round reads
+  and writes under old keys for ever after; RL Swarm's nodes do. Here it is set before each call, or nothing could be
+  said about which rounds meet.
+- Its records live 600 s and cannot be signed, and its reads have no deadline.
+- hivemind hands values of more than 16 KiB to its DHT process through a pipe that may break at them; then its call
+  never returns. The tasks here stay below that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+import hivemind
+from hivemind.utils.timed_storage import get_dht_time
+
+# hivemind 1.1.12 moved it; both versions of GenRL import it from its old place.
+hivemind.get_dht_time = get_dht_time
+
+from genrl.communication.hivemind.hivemind_backend import HivemindBackend  # noqa: E402
+from genrl.examples.rgym.data import ReasoningGymDataManager  # noqa: E402
+from genrl.state import GameState  # noqa: E402
+
+COMPLETIONS = 8
+
+
+def completions(answer: str, right: int) -> list[str]:
+    """A group of which so many are right, in the form that reasoning-gym's prompts ask for."""
+    wrong = [f"<answer>{number}{number}</answer>" for number in range(1, COMPLETIONS - right + 1)]
+    return [*wrong, *[f"<answer>{answer}</answer>"] * right]
+
+
+def play(backend: HivemindBackend, data: ReasoningGymDataManager, round: int, settings: dict[str, Any]) -> None:
+    """One round as GenRL's game manager plays it, with made-up answers; tells what was published and gathered."""
+    me = backend.get_id()
+    state = GameState(round=round, stage=0)
+    state._init_game(data.get_round_data(), agent_keys=[me])
+    actions = {}
+    for batch_id, tree in state.trees[me].items():
+        task = tree[0][0].world_state.environment_states
+        actions[batch_id] = [completions(task["answer"], settings["right"])]
+        if settings["lies"]:
+            # With the false answer the wrong completions are all right, and the right ones wrong.
+            task["answer"] = "11"
+            task["metadata"] = {"source_dataset": "chain_sum", "of": "a liar"}
+    state.append_actions({me: actions})
+    published = state.get_latest_communication()[me]
+    if settings["foreign"]:
+        published.update(foreign(data, state, me))
+    backend.step_ = round
+    gathered = backend.all_gather_object(published)
+    told = {"round": round, "published": shown(published), "gathered": {str(k): shown(v) for k, v in gathered.items()}}
+    print(json.dumps({**told, "transplanted": transplanted(data, state, gathered, me)}), flush=True)
+
+
+def foreign(data: ReasoningGymDataManager, state: GameState, me: str) -> dict[Any, Any]:
+    """A batch with a question that no node of the swarm asks."""
+    question = "How much is one and one?"
+    other = GameState(round=state.round, stage=0)
+    first = next(iter(state.trees[me].values()))[0][0].world_state
+    world = type(first)({"question": question, "answer": "2", "metadata": {}}, None, None)
+    other._init_game([(data.batch_item_id_generator(question), world)], agent_keys=[me])
+    other.append_actions({me: {batch_id: [completions("2", 4)] for batch_id in other.trees[me]}})
+    return dict(other.get_latest_communication()[me])
+
+
+def transplanted(data: ReasoningGymDataManager, state: GameState, gathered: Any, me: str) -> Any:
+    """Whose trees GenRL takes into its own game, after it has scored them; or what it fails with."""
+    try:
+        data.prepare_states(state, gathered)
+    except Exception as error:  # GenRL's loop takes any error here, and goes on alone
+        return f"{type(error).__name__}: {error}"
+    return sorted(str(agent) for agent in state.trees if agent != me)
+
+
+def shown(batches: Any) -> Any:
+    """What was decoded, as JSON; of what is no map of batches only its type."""
+    if not isinstance(batches, dict):
+        return type(batches).__name__
+    return {
+        str(batch_id): [
+            {**payload.world_state.environment_states, "actions": payload.actions} for payload in payloads
+        ]
+        for batch_id, payloads in batches.items()
+    }
+
+
+def main() -> None:
+    settings = json.loads(sys.stdin.readline())
+    data = ReasoningGymDataManager(
+        settings["datasets"], num_train_samples=settings["tasks"], num_evaluation_samples=0, seed=settings["seed"],
+        num_transplant_trees=16,
+    )  # fmt: skip
+    # Nothing of this may leave the machine: no port mapping at a router, no relays.
+    backend = HivemindBackend(
+        initial_peers=settings["peers"], beam_size=30, nat_port_map=False, auto_nat=False, use_relay=False,
+        use_auto_relay=False,
+    )  # fmt: skip
+    print(json.dumps({"peer_id": backend.get_id()}), flush=True)
+    asked_to_end = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), asked_to_end.set()), daemon=True).start()
+    played = -1
+    while not asked_to_end.wait(0.05):
+        round, since = divmod(time.time() - settings["epoch"], settings["round_seconds"])
+        if round > played and since >= settings["offset"]:
+            played = int(round)
+            play(backend, data, played, settings)
+    backend.dht.shutdown()
+    sys.stdout.flush()
+    os._exit(0)  # hivemind's threads may hold an interpreter that ends
+
+
+if __name__ == "__main__":
+    main()
