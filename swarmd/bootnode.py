@@ -58,7 +58,7 @@ def serve(config: Config, state: Path, previous: PreviousEnd) -> None:
                     "`swarmd found NAME --bootnode`, or join one"
                 )
             assert_recursion_limit()
-            status = replace(status, peer_id=member.identity.peer_id)
+            status = replace(status, peer_id=member.identity.peer_id, name=member.identity.name)
             event("ready", f"ready after {time.monotonic() - begun:.1f} s: bootnode {member.identity.name}", priority=5)
             service.ready(_line(member))
             with phases.enter(SERVE):

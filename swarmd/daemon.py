@@ -146,7 +146,7 @@ class _Node:
                 yardstick_of(config, chosen.name),
             )
             self._reporter = reporter = Reporter(
-                replace(self._first_status(chosen, trainer), peer_id=member.identity.peer_id if member else None),
+                replace(self._first_status(chosen, trainer), **_names(member)),
                 self._status_file,
                 self._history,
                 keeper,
@@ -271,6 +271,10 @@ class _Node:
                 return False  # half a step is neither the old weights nor the new, and a whole one belongs to a round
         # Between two phases of a round something is being written down; before the first there is nothing to lose.
         return self._phases.current in _INTERRUPTIBLE or self._reporter is None
+
+
+def _names(member: Membership | None) -> dict[str, str]:
+    return {} if member is None else {"peer_id": member.identity.peer_id, "name": member.identity.name}
 
 
 def _children(scorer: Scorer, member: Membership | None) -> dict[str, ChildStatus]:

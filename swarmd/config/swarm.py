@@ -37,7 +37,7 @@ class Swarm(Section):
     """Where to find the swarm first: multiaddresses with peer ids."""
 
     role: Literal["node", "bootnode"] = "node"
-    """A node trains; a bootnode only helps others to find each other. This version refuses to start as one."""
+    """A node trains; a bootnode only helps others to find each other, and loads no model."""
 
     secret_file: FileReference | None = None
     """File with the secret of a private swarm; null: an open one."""

@@ -80,10 +80,10 @@ class Training(Section):
     """Rounds in which the learning rate rises to its value."""
 
     own_samples: Annotated[int, Interval(ge=0, le=4096)] | None = None
-    """Own groups used in a round; null: all. Not read by this version."""
+    """Own groups used in a round; null: all."""
 
     peer_samples: Auto | Annotated[int, Interval(ge=0, le=4096)] = "auto"
-    """Peers' groups used in a round; auto: as many as own ones. Not read by this version."""
+    """Peers' groups used in a round; auto: as many as own ones."""
 
     clip_low: Annotated[float, Interval(gt=0.0, lt=1.0)] = 0.2
     """How far below 1 the probability ratio of a token may move in one update. On own completions the ratio is 1 but

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from swarmd.monitor.report_file import lives, process_mark, read_report, write_report
+
 STATUS_FILE = "status.json"
 STATES = ("starting", "training", "degraded", "stopping", "stopped", "failed")
 ENDED = ("stopped", "failed")
-_LARGEST = 4 * 1024 * 1024
 
 _log = logging.getLogger("swarmd")
 
@@ -81,8 +80,30 @@ class ChildStatus:
 
 
 @dataclass(frozen=True)
+class NetworkStatus:
+    """The node's place in its swarm. swarm_id: the swarm's. connected, known: peers that answer, and whose records
+    came in the last rounds. reachable: whether peers could call this node back, None while none tried. addresses:
+    multiaddresses for others. clock_skew_s: seconds that the peers' clocks are ahead of this one. bytes_in, bytes_out:
+    of DHT messages since the network process started. problem: why there is no connection, "" while there is.
+    """
+
+    swarm_id: str
+    connected: int = 0
+    known: int = 0
+    reachable: bool | None = None
+    addresses: tuple[str, ...] = ()
+    clock_skew_s: float | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class Status:
-    """state: one of STATES; round: the one in work; uptime_s: seconds; None where there is nothing yet."""
+    """state: one of STATES; round: the one in work; uptime_s: seconds; None where there is nothing yet.
+
+    role: node, or bootnode, for which "training" means that it serves. network: None for a node in no swarm.
+    """
 
     state: str
     phase: str = ""
@@ -90,6 +111,7 @@ class Status:
     rounds_done: int = 0
     peer_id: str | None = None
     name: str = ""
+    role: str = "node"
     uptime_s: float = 0.0
     model: ModelStatus | None = None
     reward: RewardStatus = RewardStatus()
@@ -97,6 +119,7 @@ class Status:
     signal_share: float | None = None
     tokens_per_s: float | None = None
     peers: PeersStatus = PeersStatus()
+    network: NetworkStatus | None = None
     admitted: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
     memory: MemoryStatus = MemoryStatus()
@@ -113,7 +136,7 @@ class StatusFile:
         self._interval = interval
         self._written = -math.inf
         self._warned = ""
-        self._process = {"pid": os.getpid(), "started_ticks": _started_ticks(os.getpid())}
+        self._process = process_mark()
 
     def write(self, status: Status, *, force: bool = False) -> None:
         """Replaces the file in one step, readable by all; `force` for a change of state.
@@ -127,13 +150,8 @@ class StatusFile:
             return
         self._written = now
         document = {**_without_nan(asdict(status)), "process": self._process}
-        temporary = self._path.with_name(f".{self._path.name}-{os.getpid()}")
         try:
-            # Not synced: after a power cut the node writes another, and nothing depends on this one.
-            with open(temporary, "w", encoding="utf-8") as file:
-                os.fchmod(file.fileno(), 0o644)  # the umask of the process is 077
-                json.dump(document, file, allow_nan=False)
-            os.replace(temporary, self._path)
+            write_report(self._path, document)
         except OSError as error:
             if str(error) != self._warned:
                 self._warned = str(error)
@@ -147,8 +165,7 @@ def read_status(directory: Path) -> dict[str, Any]:
     """
     path = directory / STATUS_FILE
     try:
-        with open(path, "rb") as file:
-            document = json.loads(file.read(_LARGEST))
+        document = read_report(path)
     except FileNotFoundError:
         raise StatusError(
             f"{path} does not exist: no swarmd has run with this state directory; "
@@ -161,26 +178,9 @@ def read_status(directory: Path) -> dict[str, Any]:
     process = document.pop("process", None) if isinstance(document, dict) else None
     if not isinstance(process, dict) or document.get("state") not in STATES:
         raise StatusError(f"{path} is not a status file of swarmd")
-    if document["state"] not in ENDED and not _lives(process):
+    if document["state"] not in ENDED and not lives(process):
         document["state"] = "stopped"
     return document
-
-
-def _lives(process: dict[str, Any]) -> bool:
-    pid = process.get("pid")
-    # The start time tells the process from a later one that was given the same number.
-    return isinstance(pid, int) and _started_ticks(pid) == process.get("started_ticks") is not None
-
-
-def _started_ticks(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot (proc_pid_stat(5)); None where it has ended."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    # The name, in parentheses, may hold anything; what follows is the state and numbers.
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] in ("Z", "X") else int(fields[19])
 
 
 def _without_nan(value: Any) -> Any:

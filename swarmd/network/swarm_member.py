@@ -43,6 +43,9 @@ class SwarmMember:
         self._preparing: asyncio.Task[RoundExchange | None]
         self._exchange: RoundExchange | None = None
         self._admission: Admission | None = None
+        # One exchange at a time: the next may be asked for before one that the main process gave up has ended, and
+        # neither the mix nor the admission is for two threads.
+        self._sharing = asyncio.Lock()
         self._looking: asyncio.Task[None]
         self._addresses: tuple[str, ...] = ()
         self._peer_addresses: Mapping[str, tuple[str, ...]] = {}
@@ -140,7 +143,8 @@ class SwarmMember:
         if exchange is None or self._admission is None:
             raise ValueError(f"a bootnode has no call `{name}`")
         if name == "share":
-            return (await exchange.run(**arguments)).to_message()
+            async with self._sharing:
+                return (await exchange.run(**arguments)).to_message()
         if name == "verdicts":
             for peer, reasons in arguments["verdicts"].items():
                 for reason, count in reasons.items():

@@ -31,6 +31,7 @@ hivemind.get_dht_time = get_dht_time
 
 from genrl.communication.hivemind.hivemind_backend import HivemindBackend  # noqa: E402
 from genrl.examples.rgym.data import ReasoningGymDataManager  # noqa: E402
+from genrl.examples.rgym.reward_utils import accuracy_reward  # noqa: E402
 from genrl.state import GameState  # noqa: E402
 
 COMPLETIONS = 8
@@ -62,7 +63,7 @@ def play(backend: HivemindBackend, data: ReasoningGymDataManager, round: int, se
     backend.step_ = round
     gathered = backend.all_gather_object(published)
     told = {"round": round, "published": shown(published), "gathered": {str(k): shown(v) for k, v in gathered.items()}}
-    print(json.dumps({**told, "transplanted": transplanted(data, state, gathered, me)}), flush=True)
+    print(json.dumps(told), flush=True)
 
 
 def foreign(data: ReasoningGymDataManager, state: GameState, me: str) -> dict[Any, Any]:
@@ -76,37 +77,31 @@ def foreign(data: ReasoningGymDataManager, state: GameState, me: str) -> dict[An
     return dict(other.get_latest_communication()[me])
 
 
-def transplanted(data: ReasoningGymDataManager, state: GameState, gathered: Any, me: str) -> Any:
-    """Whose trees GenRL takes into its own game, after it has scored them; or what it fails with."""
-    try:
-        data.prepare_states(state, gathered)
-    except Exception as error:  # GenRL's loop takes any error here, and goes on alone
-        return f"{type(error).__name__}: {error}"
-    return sorted(str(agent) for agent in state.trees if agent != me)
-
-
 def shown(batches: Any) -> Any:
-    """What was decoded, as JSON; of what is no map of batches only its type."""
+    """What was decoded, as JSON, with the scores that GenRL gives it; of what is no map of batches only its type."""
     if not isinstance(batches, dict):
         return type(batches).__name__
-    return {
-        str(batch_id): [
-            {**payload.world_state.environment_states, "actions": payload.actions} for payload in payloads
-        ]
-        for batch_id, payloads in batches.items()
-    }
+    return {str(batch_id): [shown_group(payload) for payload in payloads] for batch_id, payloads in batches.items()}
+
+
+def shown_group(payload: Any) -> dict[str, Any]:
+    task = payload.world_state.environment_states
+    # A task without metadata it cannot score, and one with the false metadata of another dataset neither.
+    honest = "source_dataset" in task["metadata"] and "of" not in task["metadata"]
+    scores = accuracy_reward(payload.actions, task["answer"], task["metadata"]) if honest else None
+    return {**task, "actions": payload.actions, "scores": scores}
 
 
 def main() -> None:
     settings = json.loads(sys.stdin.readline())
     data = ReasoningGymDataManager(
-        settings["datasets"], num_train_samples=settings["tasks"], num_evaluation_samples=0, seed=settings["seed"],
-        num_transplant_trees=16,
+        settings["datasets"], num_train_samples=settings["tasks"], num_evaluation_samples=0, seed=settings["seed"]
     )  # fmt: skip
-    # Nothing of this may leave the machine: no port mapping at a router, no relays.
+    # Nothing of this may leave the machine: no port mapping at a router, no relays. With a file for its identity it has
+    # an RSA key (Qm...), as RL Swarm's nodes; without one hivemind makes an Ed25519 key (12D3...).
     backend = HivemindBackend(
-        initial_peers=settings["peers"], beam_size=30, nat_port_map=False, auto_nat=False, use_relay=False,
-        use_auto_relay=False,
+        initial_peers=settings["peers"], beam_size=30, identity_path=settings["identity"], nat_port_map=False,
+        auto_nat=False, use_relay=False, use_auto_relay=False,
     )  # fmt: skip
     print(json.dumps({"peer_id": backend.get_id()}), flush=True)
     asked_to_end = threading.Event()

@@ -23,7 +23,7 @@ _END_SECONDS = 10.0
 class Settings:
     """peers: multiaddresses of nodes to join at. epoch, round_seconds: the swarm's clock; offset: seconds into a round
     at which it publishes. datasets: GenRL's YAML file; tasks: a round; right: completions of eight. lies: with a false
-    answer and false metadata. foreign: and a task more that nobody else has.
+    answer and false metadata. foreign: and a task more that nobody else has. identity: a file for its RSA key.
     """
 
     peers: tuple[str, ...]
@@ -36,10 +36,11 @@ class Settings:
     right: int = 3
     lies: bool = False
     foreign: bool = False
+    identity: str | None = None
 
 
 def write_datasets(path: Path, names: tuple[str, ...]) -> Path:
-    """RL Swarm's datasets in the file that GenRL's data manager reads, those of these names."""
+    """RL Swarm's datasets as the file that GenRL's data manager reads, those of these names."""
     table = yaml.safe_load((files("swarmd.tasks") / "legacy" / "incumbent.yaml").read_text(encoding="utf-8"))
     chosen = [
         {"name": entry["name"], "weight": 1,
@@ -53,8 +54,8 @@ def write_datasets(path: Path, names: tuple[str, ...]) -> Path:
 class GenrlPeer:
     """A process of `genrl_peer` under GenRL of one version. A context manager, which ends it with all it started."""
 
-    def __init__(self, version: str, settings: Settings, home: Path) -> None:
-        """home: a directory for what it writes."""
+    def __init__(self, version: str, home: Path) -> None:
+        """Starts it, so that it imports what it needs; it joins a swarm when it is told. home: for what it writes."""
         home.mkdir(parents=True)
         self._out, self._err = home / "out", home / "err"
         script = Path(__file__).with_name("genrl_peer.py")
@@ -64,6 +65,9 @@ class GenrlPeer:
                 start_new_session=True,
                 env=environment({"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "PYTHONPATH": ""}),
             )  # fmt: skip
+
+    def join(self, settings: Settings) -> None:
+        """Lets it join. One of the peers must answer by then: stock hivemind tries once, and ends."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asdict(settings)).encode() + b"\n")
         self._process.stdin.flush()
@@ -87,7 +91,7 @@ class GenrlPeer:
         return str(told[0]["peer_id"])
 
     def rounds(self) -> list[dict[str, Any]]:
-        """What it told of its rounds so far: round, published, gathered, transplanted."""
+        """What it told of its rounds so far: round, published, gathered."""
         return self._told("round")
 
     def text(self) -> str:

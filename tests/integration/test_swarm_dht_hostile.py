@@ -299,13 +299,16 @@ def test_peers_that_invent_neighbours_or_say_nothing_do_not_hold_up_a_search(sil
     async def run() -> None:
         async with swarm() as s:
             publisher, reader, _ = await honest_pair(s)
+            late = await s.ours(peers=(await address_of(reader),))
             for number in range(3):
-                liar = await s.stock(await address_of(reader), node_id=DHTID(int.from_bytes(PLACE, "big") ^ number))
+                liar = await s.stock(await address_of(late), node_id=DHTID(int.from_bytes(PLACE, "big") ^ number))
                 await liar.protocol.remove_p2p_handlers(liar.p2p)
                 Liar(liar, silent, 10 + 2000 * number)
                 await liar.protocol.add_p2p_handlers(liar.p2p)
+            # Once it has its own and the liars' names in its table; the liars' are nearest to the key.
+            await until(lambda: len(late._calls.contacts) >= 4)
             begin = time.monotonic()
-            found = await within(7, reader.gather([KEY], 6))
+            found = await within(7, late.gather([KEY], 6))
             assert values(found[KEY]) == {publisher.peer_id: b"honest"}
             assert time.monotonic() - begin < 6.5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -16,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarmd.network.contacts import Contacts
-from swarmd.network.dht_calls import key_id
+from swarmd.network.dht_calls import Found, key_id
+from swarmd.network.dht_search import MOST_ASKED, Search
 from swarmd.network.hivemind_dht import Multiaddr, PeerID, differences
 from swarmd.network.p2p_daemon import DaemonSettings, arguments
 from swarmd.network.record_store import RecordLimits, RecordStore
@@ -246,6 +248,47 @@ def test_silent_peers_rest_and_only_unanswered_pings_make_them_forgotten():
     for _ in range(3):
         contacts.failed(peer(1), forget=True)
     assert 1 not in contacts and not contacts.recent(5)
+
+
+class ManyLiars:
+    """Stands for the wire: a quarter of the known nodes name, at once, twenty that do not exist and are nearer."""
+
+    def __init__(self) -> None:
+        self.node_id, self.contacts = 1, Contacts(own_node_id=1)
+        self.asked: dict[int, set[str]] = {}
+        for number in range(24):
+            self.contacts.met(key_id(f"node {number}"), peer(number))
+        self.invented = 100
+
+    async def find(self, peer_id: str, keys: list[int], timeout: float) -> dict[int, Found] | None:
+        for key in keys:
+            self.asked.setdefault(key, set()).add(peer_id)
+        number = next((n for n in range(24) if peer(n) == peer_id), None)
+        await asyncio.sleep(0.001 if number is None or number % 4 == 0 else 0.02)
+        if number is None:
+            return None
+        found = {key: Found() for key in keys}
+        for key in keys if number % 4 == 0 else []:
+            for _ in range(20):
+                self.invented += 1
+                found[key].neighbours.append((key ^ self.invented, peer(self.invented)))
+        return found
+
+
+def test_invented_nodes_do_not_push_out_those_that_have_answered_before():
+    calls = ManyLiars()
+    keys = {key_id(str(number)): str(number) for number in range(24)}
+    assert asyncio.run(Search(calls, keys).run(time.monotonic() + 60))
+    for key in keys:
+        assert {peer_id for _, peer_id in calls.contacts.nearest(key, 8)} <= calls.asked[key]
+        assert len(calls.asked[key]) <= MOST_ASKED
+
+
+def test_a_search_ends_at_its_deadline():
+    begin = time.monotonic()
+    keys = {key_id(str(number)): str(number) for number in range(24)}
+    assert not asyncio.run(Search(ManyLiars(), keys).run(begin + 0.1))
+    assert time.monotonic() - begin < 1
 
 
 def test_remembered_peers_survive_and_are_bounded(tmp_path: Path):
