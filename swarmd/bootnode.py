@@ -12,7 +12,8 @@ from pathlib import Path
 
 from swarmd.config import Config
 from swarmd.coordination.clock import ClockCoordinator
-from swarmd.monitor.status import STATUS_FILE, PeersStatus, Status, StatusFile
+from swarmd.monitor.status import BOOTNODE, STATUS_FILE, PeersStatus, Status, StatusFile
+from swarmd.monitor.summary import summary
 from swarmd.network.network_process import NetworkDown
 from swarmd.swarming import Membership, membership
 from swarmd.system.events import event
@@ -48,7 +49,7 @@ def serve(config: Config, state: Path, previous: PreviousEnd) -> None:
     watchdog = Watchdog(phases, config.watchdog.model_dump(), service)
     watchdog.start()
     status_file = StatusFile(runtime_directory(state) / STATUS_FILE)
-    status = Status("starting", name=config.swarm.name or "", restarts=previous.totals)
+    status = Status("starting", name=config.swarm.name or "", role=BOOTNODE, restarts=previous.totals)
     ended = "failed"
     try:
         with membership(config, state, "", os.environ, phases.beat) as member:
@@ -60,7 +61,8 @@ def serve(config: Config, state: Path, previous: PreviousEnd) -> None:
             assert_recursion_limit()
             status = replace(status, peer_id=member.identity.peer_id, name=member.identity.name)
             event("ready", f"ready after {time.monotonic() - begun:.1f} s: bootnode {member.identity.name}", priority=5)
-            service.ready(_line(member))
+            status = _now(status, member, None, 0.0)
+            service.ready(_line(status, member))
             with phases.enter(SERVE):
                 while not stop.asked:
                     phases.beat()
@@ -69,8 +71,8 @@ def serve(config: Config, state: Path, previous: PreviousEnd) -> None:
                     status_file.write(status)
                     if reload.take():
                         service.reloading()
-                        service.ready(_line(member))
-                    service.status(_line(member))
+                        service.ready(_line(status, member))
+                    service.status(_line(status, member))
                     stop.wait(_LOOK_SECONDS)
         ended = "stopped"
     finally:
@@ -92,6 +94,7 @@ def _open_round(config: Config, member: Membership, phases: Phases) -> None:
 
 
 def _now(status: Status, member: Membership, round: int | None, uptime: float) -> Status:
+    """The status of this moment. There is no state for serving: it is what training is to other nodes."""
     state = member.process.state
     return replace(
         status,
@@ -100,11 +103,10 @@ def _now(status: Status, member: Membership, round: int | None, uptime: float) -
         round=round,
         uptime_s=uptime,
         peers=PeersStatus(seen=state.connected),
+        network=member.status(),
         children=member.children(),
     )
 
 
-def _line(member: Membership) -> str:
-    trouble, state = member.trouble(), member.process.state
-    told = f"bootnode: {state.connected} peers connected"
-    return f"{told}; degraded: {trouble}" if trouble else told
+def _line(status: Status, member: Membership) -> str:
+    return summary(status, member.trouble())

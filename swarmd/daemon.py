@@ -153,6 +153,7 @@ class _Node:
                 lambda: _children(scorer, member),
                 self._service.status,
                 member.trouble if member else str,
+                member.status if member else lambda: None,
             )
             evaluator = Evaluator(environment, trainer, training.temperature)
             pace = Pace(None if training.evaluate_every == "auto" else training.evaluate_every)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swarmd.config import Config
-from swarmd.monitor.status import ChildStatus
+from swarmd.monitor.status import ChildStatus, NetworkStatus
 from swarmd.network.identity import Identity, identity_path, load_or_create, lock_identity
 from swarmd.network.network_process import NetworkProcess
+from swarmd.network.peers_report import remove_report
 from swarmd.network.settings import ExchangeLimits, NetworkSettings
 from swarmd.network.swarm_secret import read_swarm_secret
 from swarmd.system.events import event
+from swarmd.system.paths import runtime_directory
 
 if TYPE_CHECKING:
     from swarmd.network.alone import Alone
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 SOLO_SWARM = "solo"
 """Stands in the tasks' seeds for the id of a swarm where there is none."""
+
+SHARED_ENVIRONMENT = "reasoning_gym"
+"""The environment whose tasks any node makes anew from their provenance (tasks.mix)."""
 
 _SHARE_OF_THE_ROUND = 0.25
 _SHORTEST_GATHERING, _LONGEST_GATHERING = 1.0, 120.0
@@ -47,6 +52,14 @@ class Membership:
             found["p2pd"] = ChildStatus(state.daemon_pid, state.daemon_restarts)
         return found
 
+    def status(self) -> NetworkStatus:
+        """What the status tells of the swarm."""
+        state = self.process.state
+        return NetworkStatus(
+            self.swarm_id, state.connected, state.known, state.reachable, state.addresses, state.skew_s,
+            state.bytes_in, state.bytes_out, self.trouble() if self.process.pid is None else state.problem,
+        )  # fmt: skip
+
     def trouble(self) -> str:
         """Why the node trains without peers, "" when it has some."""
         state = self.process.state
@@ -59,7 +72,7 @@ class Membership:
 
 def in_a_swarm(config: Config) -> bool:
     """Whether this configuration makes the node a member of a swarm."""
-    return config.swarm.id is not None or config.swarm.dialect != "swarmd"
+    return config.coordinator.kind != "solo"  # all others count the rounds of a swarm
 
 
 @contextmanager
@@ -72,6 +85,8 @@ def membership(
     Raises ConfigurationError: the identity is in use or cannot be read, an address cannot be listened on.
     """
     if not in_a_swarm(config):
+        with suppress(OSError):  # of a swarm that the node has left; it does no harm either
+            remove_report(runtime_directory(state))
         yield None
         return
     path = identity_path(config.network.identity_file, state, environ)
@@ -102,6 +117,7 @@ def network_settings(
         secret=secret,
         identity_file=os.path.abspath(identity.path),
         state=os.path.abspath(state),
+        runtime=os.path.abspath(runtime_directory(state)),
         listen=network.listen,
         announce=network.announce,
         relay=network.relay,
@@ -114,7 +130,7 @@ def network_settings(
             completion_chars=limits.completion_chars,
         ),
         model=model.rpartition("/")[2][:64],
-        trains=swarm.role == "node" and config.tasks.environment == "reasoning_gym",
+        trains=swarm.role == "node" and config.tasks.environment == SHARED_ENVIRONMENT,
     )
 
 
@@ -127,6 +143,10 @@ def communication_of(
     from swarmd.network.swarm_link import Swarm
 
     if member is None:
+        return Alone(node_id)
+    if config.tasks.environment != SHARED_ENVIRONMENT:
+        event("network_down", f"tasks.environment is {config.tasks.environment}: peers could not make its tasks anew to "
+              "check what was answered, so nothing is exchanged", priority=4)
         return Alone(node_id)
     return Swarm(
         member.process, member.identity.peer_id, member.swarm_id, config.training.tasks_per_round, deadline,

@@ -18,6 +18,7 @@ from swarmd.monitor.status import (
     ChildStatus,
     HeldoutStatus,
     MemoryStatus,
+    NetworkStatus,
     PeersStatus,
     RewardStatus,
     Status,
@@ -43,6 +44,7 @@ class Reporter:
     announce(line): takes the status in one line, about once a second while it changes.
     notice: what the line says besides; "" for nothing. May be set at any time.
     trouble(): why a node that trains is degraded, "" while it is not.
+    network(): its place in the swarm, None where it is in none.
 
     A thread writes the status file: rounds come many a second, and a phase may last for hours, so that neither each
     change nor only the next one would do.
@@ -57,9 +59,11 @@ class Reporter:
         children: Callable[[], Mapping[str, ChildStatus]],
         announce: Callable[[str], None],
         trouble: Callable[[], str] = str,
+        network: Callable[[], NetworkStatus | None] = lambda: None,
     ) -> None:
         self._status = before
         self._trouble = trouble
+        self._network = network
         self._file = file
         self._history = history
         self._keeper = keeper
@@ -205,6 +209,7 @@ class Reporter:
             memory=MemoryStatus(used, status.memory.limit, self._peak, status.memory.predicted),
             checkpoint=CheckpointStatus(saved.round, str(saved.path), saved.saved) if saved else None,
             children=self._children(),
+            network=self._network(),
         )
 
     def _used(self) -> int:

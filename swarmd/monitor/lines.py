@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from swarmd.monitor.status import BOOTNODE
+
 _MIB = 1024 * 1024
+_REACHABLE = {
+    True: "they can call this node", False: "none of them can call this node",
+    None: "none has tried to call this node yet",
+}  # fmt: skip
 
 
 def status_lines(status: dict[str, Any]) -> Iterator[str]:
     """The lines of `swarmd status`, of a status as `read_status` gives it; what is not known is left out."""
     phase = f", phase {status['phase']}" if status.get("phase") else ""
-    yield f"state       {status['state']}{phase}, up {_duration(status.get('uptime_s') or 0)}"
+    state = status["state"]
+    if status.get("role") == BOOTNODE:
+        state, phase = ("serving" if state == "training" else state), ", bootnode"
+    yield f"state       {state}{phase}, up {_duration(status.get('uptime_s') or 0)}"
     if model := status.get("model"):
         yield f"model       {model['name']}, {model['parameters'] / 1e6:.1f} M parameters, {model['plan']}"
     if status.get("round") is not None:
-        yield f"round       {status['round']} ({status['rounds_done']} since the start)"
+        done = "" if status.get("role") == BOOTNODE else f" ({status['rounds_done']} since the start)"
+        yield f"round       {status['round']}{done}"
     reward = status.get("reward") or {}
     if reward.get("last") is not None:
         yield (f"reward      {reward['last']:.3f} in the last round, {_number(reward.get('mean_100'))} over 100; "
@@ -27,8 +37,9 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
                f"best {_number(heldout.get('best'))}")
     if status.get("tokens_per_s") is not None:
         yield f"speed       {status['tokens_per_s']:.0f} tokens/s"
+    yield from _network_lines(status)
     peers = status.get("peers") or {}
-    if peers.get("seen") or status.get("admitted") or status.get("rejected"):
+    if status.get("role") != BOOTNODE and (peers.get("seen") or status.get("admitted") or status.get("rejected")):
         rejected = ", ".join(f"{reason} {count}" for reason, count in sorted((status.get("rejected") or {}).items()))
         yield (f"peers       {peers.get('seen') or 0} seen, {peers.get('used') or 0} used; "
                f"{status.get('admitted') or 0} groups admitted since the start"
@@ -41,6 +52,23 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"checkpoint  round {checkpoint['round']}, {checkpoint['time']}, {checkpoint['path']}"
     for name, child in (status.get("children") or {}).items():
         yield f"child       {name}: pid {child['pid']}, replaced {child['restarts']} times"
+
+
+def _network_lines(status: dict[str, Any]) -> Iterator[str]:
+    """Of a node in a swarm: who is there, and whether others can call it."""
+    network = status.get("network")
+    if not network:
+        return
+    yield f"swarm       {status.get('name') or network['swarm_id']}, as {status.get('peer_id') or '-'}"
+    if network["problem"]:
+        yield f"network     down: {network['problem']}"
+        return
+    known = f", {network['known']} published lately" if status.get("role") != BOOTNODE else ""
+    skew = network["clock_skew_s"]
+    clock = "" if skew is None else f"; their clocks are {abs(skew):.2f} s {'ahead of' if skew > 0 else 'behind'} ours"
+    yield f"network     {network['connected']} peers connected{known}; {_REACHABLE[network['reachable']]}{clock}"
+    for address in network["addresses"]:
+        yield f"address     {address}"
 
 
 def _number(value: float | None) -> str:

@@ -14,6 +14,8 @@ from swarmd.monitor.report_file import lives, process_mark, read_report, write_r
 
 STATUS_FILE = "status.json"
 STATES = ("starting", "training", "degraded", "stopping", "stopped", "failed")
+BOOTNODE = "bootnode"
+"""The role of a node that does not train: its state "training" means that it serves."""
 ENDED = ("stopped", "failed")
 
 _log = logging.getLogger("swarmd")
@@ -102,7 +104,7 @@ class NetworkStatus:
 class Status:
     """state: one of STATES; round: the one in work; uptime_s: seconds; None where there is nothing yet.
 
-    role: node, or bootnode, for which "training" means that it serves. network: None for a node in no swarm.
+    role: node, or BOOTNODE. network: None for a node in no swarm.
     """
 
     state: str

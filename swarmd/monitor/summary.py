@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from swarmd.monitor.status import Status
+from swarmd.monitor.status import BOOTNODE, Status
 
 _MIB = 1024 * 1024
 
@@ -15,6 +15,9 @@ def summary(status: Status, notice: str = "") -> str:
 
 
 def _parts(status: Status) -> Iterator[str]:
+    if status.role == BOOTNODE:
+        yield from _bootnode_parts(status)
+        return
     where = ", ".join([*([] if status.round is None else [f"round {status.round}"]), *filter(None, [status.phase])])
     if status.state == "stopping":
         yield f"stopping: finishing {where}" if where else "stopping"
@@ -34,3 +37,10 @@ def _parts(status: Status) -> Iterator[str]:
     if status.memory.used:
         yield f"memory {status.memory.used // _MIB} of {status.memory.limit // _MIB} MiB"
     yield f"{status.peers.seen} peers, {status.peers.used} used" if status.peers.seen else "alone"
+
+
+def _bootnode_parts(status: Status) -> Iterator[str]:
+    state = "serving" if status.state == "training" else status.state
+    yield f"bootnode, {state}" if status.round is None else f"bootnode, {state}: round {status.round}"
+    if status.network is not None:
+        yield f"{status.network.connected} peers connected"

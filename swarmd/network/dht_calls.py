@@ -199,6 +199,10 @@ class DhtCalls:
                 neighbours.append((node_id, peer_id))
         return neighbours
 
+    def clock_skews(self) -> Mapping[str, float]:
+        """By peer: seconds that its clock is ahead of ours; of the 64 that told last."""
+        return self._skews
+
     def clock_skew(self) -> float | None:
         """Seconds that the others' clocks are ahead of ours: the median over peers; None while nobody told."""
         return statistics.median(self._skews.values()) if self._skews else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import shutil
 import tempfile
 import time
@@ -31,6 +32,7 @@ from swarmd.network.strict_serializer import unwrap_value, wrap_value
 
 _CACHE_LIMITS = RecordLimits(bytes_total=16 * 2**20)
 _SWEEP_SECONDS = 10.0
+_LONGEST_DIRECTORY = 80
 _STORE_SECONDS = 3.0
 # Of the time for publishing, what may go into finding the nodes nearest to the key.
 _SEARCH_SHARE = 0.6
@@ -57,11 +59,15 @@ class NodeSettings:
 
 @dataclass(frozen=True)
 class PeerSeen:
-    """A peer that p2pd is connected to, or that was heard of in the last 40 s. addresses: where it is connected."""
+    """A peer that p2pd is connected to, or that was heard of in the last 40 s. addresses: where it is connected.
+
+    skew_s: seconds that its clock is ahead of ours, None while it has not told.
+    """
 
     peer_id: str
     addresses: tuple[str, ...]
     heard: bool
+    skew_s: float | None
 
 
 class SwarmNode:
@@ -100,7 +106,7 @@ class SwarmNode:
         quiet_hivemind()
         peer_id = str(PeerID.from_identity(settings.identity.read_bytes()))
         # In a directory of its own, mode 0700: whoever can connect to these sockets acts with the node's identity.
-        sockets = Path(tempfile.mkdtemp(prefix="swarmd-p2p-"))
+        sockets = _private_directory()
         node = cls(settings, peer_id, sockets, genuine)
         try:
             await node._supervisor.start()
@@ -195,7 +201,11 @@ class SwarmNode:
     async def peers(self) -> list[PeerSeen]:
         """Peers that answer or call, and those that p2pd is connected to."""
         connections, heard = await self._bootstrap.connections(), self._bootstrap.connected()
-        return [PeerSeen(peer, connections.get(peer, ()), peer in heard) for peer in {*connections, *heard}]
+        skews = self._calls.clock_skews()
+        return [
+            PeerSeen(peer, connections.get(peer, ()), peer in heard, skews.get(peer))
+            for peer in {*connections, *heard}
+        ]
 
     async def visible_maddrs(self) -> tuple[str, ...]:
         """Where others may reach this node: with its peer id. The last known ones while p2pd does not answer."""
@@ -249,3 +259,12 @@ class SwarmNode:
             await asyncio.wait_for(self._bootstrap.remember(), 3.0)
         await self._supervisor.close()
         shutil.rmtree(self._sockets, ignore_errors=True)
+
+
+def _private_directory() -> Path:
+    """A new directory whose path leaves room for a socket's name: unix(7) has 108 bytes for both."""
+    directory = Path(tempfile.mkdtemp(prefix="swarmd-p2p-"))
+    if len(os.fsencode(directory)) > _LONGEST_DIRECTORY:
+        directory.rmdir()
+        directory = Path(tempfile.mkdtemp(prefix="swarmd-p2p-", dir="/tmp"))
+    return directory

@@ -24,6 +24,7 @@ class NetworkSettings:
 
     secret: of a private swarm, "" for an open one. datasets: the mix, a preset's name or entries as in the
     configuration. dialect: what is written; what is read is told by the bytes. trains: False for a bootnode.
+    runtime: the directory for what it tells of its peers (peers_report).
     """
 
     swarm_id: str
@@ -32,6 +33,7 @@ class NetworkSettings:
     secret: str
     identity_file: str
     state: str
+    runtime: str
     listen: tuple[str, ...]
     announce: tuple[str, ...]
     relay: bool

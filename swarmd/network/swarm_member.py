@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swarmd.network.dht_node import NodeSettings, SwarmNode
+from swarmd.network.dht_node import NodeSettings, PeerSeen, SwarmNode
 from swarmd.network.dialects import WireLimits, decode, dialect_for
 from swarmd.network.hivemind_dht import P2PDaemonError
 from swarmd.network.identity import load
+from swarmd.network.peers_report import rows, write_peers
 from swarmd.network.refusals import Reason, Refused, shown
 from swarmd.network.settings import NetworkSettings, NetworkState
 
@@ -25,6 +26,7 @@ REPUTATION_FILE = "reputation.json"
 USED = "used"
 """The verdict on groups that were trained on."""
 _ADDRESSES_SECONDS = 10.0
+_PEERS_TOLD_SECONDS = 5.0
 
 _log = logging.getLogger("swarmd")
 
@@ -47,6 +49,9 @@ class SwarmMember:
         # neither the mix nor the admission is for two threads.
         self._sharing = asyncio.Lock()
         self._looking: asyncio.Task[None]
+        self._telling: asyncio.Task[None]
+        self._seen: Sequence[PeerSeen] = ()
+        self._untold = ""
         self._addresses: tuple[str, ...] = ()
         self._peer_addresses: Mapping[str, tuple[str, ...]] = {}
 
@@ -70,6 +75,7 @@ class SwarmMember:
             raise OSError(f"p2pd does not start: {error}") from error
         self._preparing = asyncio.create_task(self._prepare())
         self._looking = asyncio.create_task(self._look_at_addresses())
+        self._telling = asyncio.create_task(self._tell_of_peers())
 
     def _is_genuine(self, key: str, subkey: str, value: bytes, expires: float) -> bool:
         """Whether the peer in the subkey has signed the record."""
@@ -83,6 +89,24 @@ class SwarmMember:
             self._addresses = await self._node.visible_maddrs()
             self._peer_addresses = {peer.peer_id: peer.addresses for peer in await self._node.peers()}
             await asyncio.sleep(_ADDRESSES_SECONDS)
+
+    async def _tell_of_peers(self) -> None:
+        """Keeps the report for `swarmd peers` up to date."""
+        # Until there is an opinion of anybody, what the process before this one wrote tells more.
+        await asyncio.shield(self._preparing)
+        while True:
+            self._seen = await self._node.peers()
+            await asyncio.to_thread(self._write_peers)
+            await asyncio.sleep(_PEERS_TOLD_SECONDS)
+
+    def _write_peers(self) -> None:
+        now = time.time()
+        try:
+            write_peers(Path(self._settings.runtime), rows(self._admission, self._seen, now), now)
+        except OSError as error:
+            if str(error) != self._untold:
+                self._untold = str(error)
+                _log.warning("what is known of the peers cannot be written: %s", error)
 
     async def _prepare(self) -> RoundExchange | None:
         """What takes seconds, while the DHT node finds its peers."""
@@ -159,8 +183,11 @@ class SwarmMember:
         """Leaves the swarm; the opinion of its peers is kept."""
         self._preparing.cancel()
         self._looking.cancel()
+        self._telling.cancel()
         if self._admission is not None:
             self._admission.reputation.save()
+        if self._preparing.done():
+            self._write_peers()
         await self._node.close()
 
 

@@ -18,6 +18,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "training": {"tasks_per_round": 4, "group_size": 4, "evaluate_every": 3, "evaluate_samples": 20},
     "coordinator": {"kind": "clock", "round_seconds": 1},
     "swarm": {"id": "0123456789abcdef"},
+    "network": {"listen": []},  # many nodes on one machine, and no peers
 }
 FAULTY: dict[str, dict[str, Any]] = {**SMALL, "tasks": {"environment": "faults:factory"}}
 SLOW: dict[str, dict[str, Any]] = {**SMALL, "tasks": {"environment": "faults:slow_factory"}}

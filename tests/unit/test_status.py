@@ -16,6 +16,7 @@ from swarmd.monitor.status import (
     HeldoutStatus,
     MemoryStatus,
     ModelStatus,
+    NetworkStatus,
     PeersStatus,
     RewardStatus,
     Status,
@@ -40,6 +41,7 @@ FULL = Status(
     signal_share=0.7,
     tokens_per_s=3000.0,
     peers=PeersStatus(3, 2),
+    network=NetworkStatus("0" * 32, 3, 5, True, ("/ip4/192.0.2.7/tcp/38751/p2p/Qm",), 0.25, 10, 20),
     admitted=7,
     rejected={"expired": 1},
     memory=MemoryStatus(1, 2, 3, 4),
@@ -48,14 +50,17 @@ FULL = Status(
     children={"scorer": ChildStatus(4711, 0)},
 )
 
-KEYS = ["state", "phase", "round", "rounds_done", "peer_id", "name", "uptime_s", "model", "reward", "heldout"]
-KEYS += ["signal_share", "tokens_per_s", "peers", "admitted", "rejected", "memory", "checkpoint", "restarts"]
-KEYS += ["children"]
+KEYS = ["state", "phase", "round", "rounds_done", "peer_id", "name", "role", "uptime_s", "model", "reward", "heldout"]
+KEYS += ["signal_share", "tokens_per_s", "peers", "network", "admitted", "rejected", "memory", "checkpoint"]
+KEYS += ["restarts", "children"]
 PARTS = {
     "model": {"name", "parameters", "plan"},
     "reward": {"last", "mean_100"},
     "heldout": {"base", "last", "best", "round"},
     "peers": {"seen", "used"},
+    "network": {
+        "swarm_id", "connected", "known", "reachable", "addresses", "clock_skew_s", "bytes_in", "bytes_out", "problem",
+    },
     "memory": {"used", "limit", "peak", "predicted"},
     "checkpoint": {"round", "path", "time"},
 }
