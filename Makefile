@@ -76,5 +76,5 @@ deb-lint: deb ## lintian on the package: errors and warnings fail (many minutes;
 
 clean: ## remove .venv and caches; .run, which holds the training, stays but for what was fetched and built there
 	rm -rf .venv .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
-	rm -rf .run/cache/wheels .run/cache/build-tools .run/cache/bundle .run/cache/system
+	rm -rf .run/cache/wheels .run/cache/build-tools .run/cache/bundle .run/cache/system .run/cache/genrl
 	find . -path ./.run -prune -o -name __pycache__ -type d -print | xargs -r rm -rf

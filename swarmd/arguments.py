@@ -45,6 +45,8 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     check.add_argument("--no-plan", action="store_true",
                        help="only read the configuration: no look at model, memory and tasks")
     command("status", "Tell what the node does now, or did last.", reporting)
+    command("peers", "Tell who is seen in the swarm, what was admitted or rejected and why.", reporting)
+    command("doctor", "Look at machine, network and swarm, and say what to mend and how.", reporting)
     history = command("restarts", "List every start and stop of the service with its cause.", reporting)
     history.add_argument("--since", metavar="WHEN",
                          help="leave out what ended before: 2026-11-01, '2026-11-01 12:30', yesterday, 7d, '2 h ago'")

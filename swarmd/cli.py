@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from swarmd.arguments import parser
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _USAGE = 2  # argparse's exit code for a command line it does not understand
 _FAILED = 1
+# They look at what the running node writes, which lies elsewhere than its state.
+_BY_RUNTIME_DIRECTORY = ("status", "peers", "doctor")
 
 
 def program(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -84,7 +87,7 @@ def _name_the_instance(options: argparse.Namespace) -> None:
     if options.state is not None or "STATE_DIRECTORY" in os.environ:
         return
     if named.state.is_dir():
-        options.state = named.state if options.command != "status" else None
+        options.state = named.state if options.command not in _BY_RUNTIME_DIRECTORY else None
     elif options.command in ("run", "eval", "model"):
         raise ConfigurationError(
             f"--instance {options.instance}: {named.state} is not there, or not readable for this user; as root, "
@@ -95,7 +98,8 @@ def _name_the_instance(options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     return parser(
         {
-            "run": _run, "check": _check, "status": _status, "restarts": _restarts, "eval": _eval,
+            "run": _run, "check": _check, "status": _status, "peers": _peers, "doctor": _doctor, "restarts": _restarts,
+            "eval": _eval,
             "model pull": _model_pull, "model list": _model_list, "model export": _model_export,
             "import-env": _import_env, "found": _swarm, "invite": _swarm, "join": _swarm, "leave": _swarm,
             "identity show": _swarm, "identity new": _swarm, "identity backup": _swarm, "identity restore": _swarm,
@@ -180,15 +184,9 @@ def _check(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from swarmd.monitor.lines import status_lines
     from swarmd.monitor.status import StatusError, read_status
-    from swarmd.system.paths import default_state_directory, runtime_directory
 
-    directory = options.state
-    if directory is None:
-        own = default_state_directory()
-        directory = runtime_directory(own) if "RUNTIME_DIRECTORY" in os.environ else status_directory(
-            options.instance, own)
     try:
-        status = read_status(directory)
+        status = read_status(_what_the_node_writes(options))
     except StatusError as error:
         print(f"swarmd: {error}", file=sys.stderr)
         return _FAILED
@@ -197,6 +195,49 @@ def _status(options: argparse.Namespace) -> int:
     else:
         print("\n".join(map(one_line, status_lines(status))))  # what a node writes shall not steer the terminal
     return EXIT_OK
+
+
+def _what_the_node_writes(options: argparse.Namespace) -> Path:
+    """Where the node puts what it tells of itself while it runs."""
+    from swarmd.system.paths import default_state_directory, runtime_directory
+
+    if options.state is not None:
+        return Path(options.state)
+    own = default_state_directory()
+    return runtime_directory(own) if "RUNTIME_DIRECTORY" in os.environ else status_directory(options.instance, own)
+
+
+def _peers(options: argparse.Namespace) -> int:
+    from swarmd.peers import NoPeers, peer_lines, peers
+
+    its_own = options.config is not None or options.state is None
+    try:
+        told = peers(_what_the_node_writes(options), options.config, its_own)
+    except NoPeers as error:
+        if options.json:
+            _print_json([])
+        print(f"swarmd: {error}", file=sys.stderr)
+        return _FAILED
+    if options.json:
+        _print_json(told.peers)
+    else:
+        print("\n".join(map(one_line, peer_lines(told))))
+    return EXIT_OK
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from swarmd.doctor import examine, finding_lines
+    from swarmd.system.paths import default_state_directory
+
+    named = installation(options.instance)
+    state = options.state or (named.state if options.instance is not None else default_state_directory())
+    found = examine(options.config, state, _what_the_node_writes(options), named)
+    ok = not any(finding.result == "failed" for finding in found)
+    if options.json:
+        _print_json({"ok": ok, "findings": [vars(finding) for finding in found]})
+    else:
+        print("\n".join(map(one_line, finding_lines(found))))
+    return EXIT_OK if ok else _FAILED
 
 
 def _restarts(options: argparse.Namespace) -> int:

@@ -146,7 +146,7 @@ class _Node:
                 yardstick_of(config, chosen.name),
             )
             self._reporter = reporter = Reporter(
-                replace(self._first_status(chosen, trainer), **_names(member)),
+                self._first_status(chosen, trainer, member),
                 self._status_file,
                 self._history,
                 keeper,
@@ -215,10 +215,13 @@ class _Node:
     def _bare_status(self, state: str) -> Status:
         return Status(state, name=self._config.swarm.name or "", restarts=self._previous.totals)
 
-    def _first_status(self, chosen: Chosen, trainer: GRPOTrainer) -> Status:
+    def _first_status(self, chosen: Chosen, trainer: GRPOTrainer, member: Membership | None) -> Status:
         assert chosen.plan is not None
+        bare = self._bare_status("starting")
+        if member is not None:
+            bare = replace(bare, peer_id=member.identity.peer_id, name=member.identity.name)
         return replace(
-            self._bare_status("starting"),
+            bare,
             model=ModelStatus(chosen.name, trainer.parameters, trainer.ladder.now.precision),
             memory=MemoryStatus(limit=chosen.limit.bytes, predicted=chosen.plan.predicted_bytes),
         )
@@ -272,10 +275,6 @@ class _Node:
                 return False  # half a step is neither the old weights nor the new, and a whole one belongs to a round
         # Between two phases of a round something is being written down; before the first there is nothing to lose.
         return self._phases.current in _INTERRUPTIBLE or self._reporter is None
-
-
-def _names(member: Membership | None) -> dict[str, str]:
-    return {} if member is None else {"peer_id": member.identity.peer_id, "name": member.identity.name}
 
 
 def _children(scorer: Scorer, member: Membership | None) -> dict[str, ChildStatus]:

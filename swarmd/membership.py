@@ -291,7 +291,7 @@ def _become_member(place: Place, config: Config, text: str, secret: str | None) 
     if secret is not None:
         as_owner(place.state, lambda: swarm_secret.write_swarm_secret(path, secret))
     try:
-        swarm_drop_in.write(place.drop_in, text)
+        swarm_drop_in.write(place.drop_in, swarm_drop_in.with_agreement(text, agreement_of(config).hash))
     except ConfigurationError:
         if secret is not None:
             as_owner(place.state, lambda: swarm_secret.remove_swarm_secret(path))

@@ -7,11 +7,13 @@ import errno
 import grp
 import json
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from swarmd.config.files import MAX_BYTES
 from swarmd.system.exits import ConfigurationError
 
 NAME = "50-swarm.yaml"
@@ -19,6 +21,7 @@ _HEADER = """\
 # Written by swarmd found or swarmd join; `swarmd leave` removes it. What is changed here by hand is lost when the node
 # joins anew. All nodes of a swarm have the same: swarm.id, dialect and shards, the clock, and the tasks.
 """
+_AGREEMENT = "# agreement: "
 _GROUP = "swarmd"
 _FILE_MODE, _FOLDER_MODE = 0o640, 0o750
 
@@ -34,6 +37,22 @@ def text_of(settings: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append(f"{section}:\n")
         lines += [f"  {key}: {json.dumps(value)}\n" for key, value in values.items()]
     return "".join(lines)
+
+
+def with_agreement(text: str, agreement: str) -> str:
+    """The drop-in with a note of what the swarm agreed on (64 hexadecimal digits), for `swarmd doctor`."""
+    return f"{text}{_AGREEMENT}{agreement}\n"
+
+
+def agreement_in(path: Path) -> str | None:
+    """What the drop-in notes of that; None where it says nothing, or there is none. OSError: it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            lines = stream.read(MAX_BYTES).splitlines()
+    except FileNotFoundError:
+        return None
+    noted = [line.removeprefix(_AGREEMENT).strip() for line in lines if line.startswith(_AGREEMENT)]
+    return noted[-1] if noted and re.fullmatch("[0-9a-f]{64}", noted[-1]) else None
 
 
 def refuse_if_unwritable(path: Path) -> None:

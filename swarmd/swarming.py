@@ -36,9 +36,10 @@ _SHORTEST_GATHERING, _LONGEST_GATHERING = 1.0, 120.0
 
 @dataclass(frozen=True)
 class Membership:
-    """A node's place in its swarm while it runs."""
+    """A node's place in its swarm while it runs. swarm: its name, "" for one without."""
 
     identity: Identity
+    swarm: str
     swarm_id: str
     process: NetworkProcess
 
@@ -56,7 +57,7 @@ class Membership:
         """What the status tells of the swarm."""
         state = self.process.state
         return NetworkStatus(
-            self.swarm_id, state.connected, state.known, state.reachable, state.addresses, state.skew_s,
+            self.swarm, self.swarm_id, state.connected, state.known, state.reachable, state.addresses, state.skew_s,
             state.bytes_in, state.bytes_out, self.trouble() if self.process.pid is None else state.problem,
         )  # fmt: skip
 
@@ -98,7 +99,7 @@ def membership(
         event("joined", f"in swarm {config.swarm.name or settings.swarm_id} as {identity.name} ({identity.peer_id})",
               peer_id=identity.peer_id, swarm=settings.swarm_id)
         try:
-            yield Membership(identity, settings.swarm_id, process)
+            yield Membership(identity, config.swarm.name or "", settings.swarm_id, process)
         finally:
             process.close()
 
@@ -145,8 +146,8 @@ def communication_of(
     if member is None:
         return Alone(node_id)
     if config.tasks.environment != SHARED_ENVIRONMENT:
-        event("network_down", f"tasks.environment is {config.tasks.environment}: peers could not make its tasks anew to "
-              "check what was answered, so nothing is exchanged", priority=4)
+        event("network_down", f"tasks.environment is {config.tasks.environment}: peers could not make its tasks anew "
+              "to check what was answered, so nothing is exchanged", priority=4)
         return Alone(node_id)
     return Swarm(
         member.process, member.identity.peer_id, member.swarm_id, config.training.tasks_per_round, deadline,

@@ -59,7 +59,8 @@ def _network_lines(status: dict[str, Any]) -> Iterator[str]:
     network = status.get("network")
     if not network:
         return
-    yield f"swarm       {status.get('name') or network['swarm_id']}, as {status.get('peer_id') or '-'}"
+    yield f"swarm       {network['swarm'] or network['swarm_id']}"
+    yield f"node        {status.get('name') or '-'} ({status.get('peer_id') or '-'})"
     if network["problem"]:
         yield f"network     down: {network['problem']}"
         return

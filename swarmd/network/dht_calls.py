@@ -148,6 +148,20 @@ class DhtCalls:
         response = await self.call(peer_id, "rpc_ping", dht_pb2.PingRequest(peer=self.info), _PING_SECONDS)
         return response is not None and response.peer.node_id == to_bytes(node_id)
 
+    async def could_connect(self, peer_id: str, timeout: float) -> bool | None:
+        """Whether the peer could open a new connection to this node (see reach.py); None where it did not try."""
+        p2p = self.p2p
+        if p2p is None:
+            return None
+        try:
+            async with asyncio.timeout(timeout):
+                response = await self._stub(p2p, PeerID.from_base58(peer_id)).rpc_reach(dht_pb2.PingRequest())
+        # Apart from `call`: stock nodes do not have the method, and that is not their failure.
+        except Exception as error:
+            _log.debug("peer %s did not try to connect here: %s", peer_id, type(error).__name__)
+            return None
+        return bool(response.available) if response.dht_time else None
+
     async def store(
         self, peer_id: str, key: int, records: Mapping[str, tuple[bytes, float]], timeout: float
     ) -> list[bool] | None:
@@ -208,5 +222,5 @@ class DhtCalls:
         return statistics.median(self._skews.values()) if self._skews else None
 
     def reachable(self) -> bool | None:
-        """Whether one of the last pinged peers could call us; None while nobody tried."""
+        """Whether one of the last pinged peers could call us, over whatever connection; None while nobody tried."""
         return any(self._called_back) if self._called_back else None

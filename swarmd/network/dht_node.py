@@ -26,6 +26,7 @@ from swarmd.network.handover import REPLICAS, Handover
 from swarmd.network.hivemind_dht import PeerID, quiet_hivemind
 from swarmd.network.p2p_daemon import Daemon, DaemonSettings
 from swarmd.network.p2p_supervisor import Supervisor
+from swarmd.network.reach import Reach
 from swarmd.network.record_store import Genuine, RecordLimits, RecordStore
 from swarmd.network.remembered_peers import KnownPeer, RememberedPeers, parse_address
 from swarmd.network.strict_serializer import unwrap_value, wrap_value
@@ -84,7 +85,8 @@ class SwarmNode:
         self._calls = DhtCalls(
             peer_id, place if settings.listen else None, contacts, settings.limits, DhtServer.get_stub
         )
-        self._server = DhtServer(self._calls, settings.limits, self._store, self._cache)
+        self._reach = Reach(self._calls)
+        self._server = DhtServer(self._calls, self._reach, settings.limits, self._store, self._cache)
         self._handover = Handover(self._calls, self._store)
         self._calls.on_new_node = self._handover.to_new_node
         self._bootstrap = Bootstrap(self._calls, settings.peers, RememberedPeers(settings.state))
@@ -118,6 +120,8 @@ class SwarmNode:
             asyncio.create_task(node._forever(node._bootstrap.run, "the search for peers")),
             asyncio.create_task(node._forever(node._sweep, "the sweep of old records")),
         ]
+        if settings.listen:
+            node._tasks.append(asyncio.create_task(node._forever(node._reach.run, "the question who can call us")))
         return node
 
     async def _attach(self, daemon: Daemon) -> None:
@@ -203,8 +207,7 @@ class SwarmNode:
         connections, heard = await self._bootstrap.connections(), self._bootstrap.connected()
         skews = self._calls.clock_skews()
         return [
-            PeerSeen(peer, connections.get(peer, ()), peer in heard, skews.get(peer))
-            for peer in {*connections, *heard}
+            PeerSeen(peer, connections.get(peer, ()), peer in heard, skews.get(peer)) for peer in {*connections, *heard}
         ]
 
     async def visible_maddrs(self) -> tuple[str, ...]:
@@ -246,8 +249,14 @@ class SwarmNode:
         return self._calls.clock_skew()
 
     def reachable(self) -> bool | None:
-        """Whether a pinged peer could call this node lately, over whatever connection; None while none tried."""
-        return self._calls.reachable() if self._settings.listen else None
+        """Whether peers can open a connection to this node; None while none tried.
+
+        Where no peer knows how to try that, as in a swarm of stock nodes: whether a pinged one could call back.
+        """
+        if not self._settings.listen:
+            return None
+        verdict = self._reach.verdict()
+        return self._calls.reachable() if verdict is None else verdict
 
     async def close(self) -> None:
         """Remembers the peers and ends p2pd."""

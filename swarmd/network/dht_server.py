@@ -15,6 +15,7 @@ from typing import Any
 from swarmd.network.dht_calls import MOST_NEIGHBOURS, DhtCalls, read_id, to_bytes
 from swarmd.network.hivemind_dht import P2P, P2PContext, PeerID, ServicerBase, dht_pb2
 from swarmd.network.p2p_daemon import waiting_messages
+from swarmd.network.reach import Reach
 from swarmd.network.record_store import RecordLimits, RecordStore
 from swarmd.network.strict_serializer import (
     DICTIONARY_TAG,
@@ -37,9 +38,11 @@ _HANDLERS_SECONDS = 5.0
 class DhtServer(ServicerBase):
     """The answering half of a DHT node. hivemind finds the rpc_ methods by name, and the messages in annotations."""
 
-    def __init__(self, calls: DhtCalls, limits: RecordLimits, store: RecordStore, cache: RecordStore) -> None:
+    def __init__(
+        self, calls: DhtCalls, reach: Reach, limits: RecordLimits, store: RecordStore, cache: RecordStore
+    ) -> None:
         super().__init__()
-        self._calls, self._limits, self._store, self._cache = calls, limits, store, cache
+        self._calls, self._reach, self._limits, self._store, self._cache = calls, reach, limits, store, cache
         self._calls_back = asyncio.Semaphore(_CALLS_BACK_AT_ONCE)
 
     @classmethod
@@ -62,6 +65,12 @@ class DhtServer(ServicerBase):
         response = dht_pb2.PingResponse(peer=self._calls.info, dht_time=time.time(), available=available)
         self._calls.traffic.bytes_out += response.ByteSize()
         return response
+
+    async def rpc_reach(self, request: dht_pb2.PingRequest, context: P2PContext) -> dht_pb2.PingResponse:
+        """Not hivemind's: whether the asker can be called; dht_time 0 says that it was not tried."""
+        self._count(request, context)
+        reached = await self._reach.try_peer(str(context.remote_id))
+        return dht_pb2.PingResponse(dht_time=0.0 if reached is None else time.time(), available=bool(reached))
 
     async def rpc_store(self, request: dht_pb2.StoreRequest, context: P2PContext) -> dht_pb2.StoreResponse:
         self._count(request, context)

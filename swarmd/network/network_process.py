@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from swarmd.network.settings import NetworkSettings, NetworkState
@@ -25,8 +26,10 @@ from swarmd.system.link import LinkError, LinkTimeout
 
 MODULE = "swarmd.network.process"
 _PING_SECONDS = 1.0
-# With the start of another one, some two seconds, a hung process is replaced within five.
-_SILENCE_SECONDS = 2.8
+# With the start of another one, some two seconds, a hung process is replaced within five. One that computes gets more
+# time: on a busy machine it may only be slow.
+_SILENCE_SECONDS = 1.9
+_BUSY_SILENCE_SECONDS = 4.0
 _START_SECONDS = 60.0
 _SEND_SECONDS = 2.0
 _CLOSE_SECONDS = 3.0
@@ -176,19 +179,21 @@ class NetworkProcess:
         poll.register(child.link.fileno(), select.POLLIN)
         poll.register(self._wake, select.POLLIN)
         heard = pinged = time.monotonic()
+        spent = _cpu_ticks(child.pid)
         while not self._closing.is_set():
             now = time.monotonic()
-            if now - heard > _SILENCE_SECONDS:
-                raise LinkTimeout(f"it did not answer for {_SILENCE_SECONDS:g} s")
+            silence = now - heard
+            if silence > _BUSY_SILENCE_SECONDS or (silence > _SILENCE_SECONDS and _cpu_ticks(child.pid) == spent):
+                raise LinkTimeout(f"it did not answer for {silence:.1f} s")
             if now - pinged >= _PING_SECONDS:
                 pinged = now
                 child.link.send({"call": "ping", "id": 0}, _SEND_SECONDS)
-            ready = dict(poll.poll(1000 * max(0.0, min(pinged + _PING_SECONDS, heard + _SILENCE_SECONDS) - now)))
+            ready = dict(poll.poll(1000 * _tick(now, pinged, heard)))
             if self._wake in ready:
                 os.eventfd_read(self._wake)
             if child.link.fileno() in ready:
                 self._take_answers(child)
-                heard = time.monotonic()
+                heard, spent = time.monotonic(), _cpu_ticks(child.pid)
             while self._waiting:
                 call = self._waiting.popleft()
                 if call.done.is_set():
@@ -220,3 +225,18 @@ class NetworkProcess:
         for call in calls:
             call.result = NetworkDown(why)
             call.done.set()
+
+
+def _tick(now: float, pinged: float, heard: float) -> float:
+    """Seconds until the next ping is due, or a silence too long."""
+    due = [pinged + _PING_SECONDS, heard + _SILENCE_SECONDS, heard + _BUSY_SILENCE_SECONDS]
+    return max(0.05, min(moment for moment in due if moment > now) - now) if max(due) > now else 0.0
+
+
+def _cpu_ticks(pid: int) -> int:
+    """What a process has computed so far, in clock ticks (proc_pid_stat(5)); 0 for one that is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(fields[11]) + int(fields[12])

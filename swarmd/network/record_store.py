@@ -87,6 +87,11 @@ class KeyRecords:
         old = self.records.get(subkey)
         if old is not None:
             if (old.value, old.expires) == (record.value, record.expires):
+                if record.first_hand and not old.first_hand:
+                    # It takes no more room, but from now on its own peer vouches for it.
+                    self.drop(subkey)
+                    self.records[subkey] = record
+                    self.bytes += record.cost(subkey)
                 return True
             if not beats(record, old, self._key, subkey, self._genuine):
                 return False

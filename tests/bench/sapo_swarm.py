@@ -46,7 +46,8 @@ Record = list[Payload]
 @dataclass(frozen=True)
 class Arm:
     """own, peers: groups trained on, None for all (of peers: as many as own ones were made). blind: the own ones are
-    drawn whether they have signal or not. frozen: the peers are the untrained model on the same tasks."""
+    drawn whether they have signal or not. frozen: the peers are the untrained model on the same tasks. last: played
+    when all others are done."""
 
     key: str
     title: str
@@ -54,6 +55,7 @@ class Arm:
     peers: int | None
     blind: bool = False
     frozen: bool = False
+    last: bool = False
 
 
 ARMS = {
@@ -66,7 +68,7 @@ ARMS = {
         Arm("8-0-filtered", "8/0 filtered", 8, 0),
         Arm("4-4-frozen", "4/4 frozen peers", 4, 4, frozen=True),
         Arm("all-0", "all own, no peers", None, 0),
-        Arm("all-all", "all own + peers'", None, None),
+        Arm("all-all", "all own + peers'", None, None, last=True),
     )
 }
 

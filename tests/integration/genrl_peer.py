@@ -10,6 +10,11 @@ What of stock GenRL bears on an exchange with others, and is left as it is:
   and writes under old keys for ever after; RL Swarm's nodes do. Here it is set before each call, or nothing could be
   said about which rounds meet.
 - Its records live 600 s and cannot be signed, and its reads have no deadline.
+- 0.3.0's own data manager cannot use anybody's record, its own included: `transplant_trees` indexes a Payload, which is
+  no dict any more. 0.1.11's can, and `trains_on` shows that it does.
+- Neither reads the other's format. 0.1.11 passes over a record of 0.3.0 with a warning; 0.3.0 takes one of 0.1.11 for
+  the number 0, and its game stumbles over that.
+- At its start one of the peers it is told of must answer; it tries once, and ends.
 - hivemind hands values of more than 16 KiB to its DHT process through a pipe that may break at them; then its call
   never returns. The tasks here stay below that.
 """
@@ -29,7 +34,7 @@ from hivemind.utils.timed_storage import get_dht_time
 # hivemind 1.1.12 moved it; both versions of GenRL import it from its old place.
 hivemind.get_dht_time = get_dht_time
 
-from genrl.communication.hivemind.hivemind_backend import HivemindBackend  # noqa: E402
+from genrl.communication.hivemind.hivemind_backend import HivemindBackend, HivemindRendezvouz  # noqa: E402
 from genrl.examples.rgym.data import ReasoningGymDataManager  # noqa: E402
 from genrl.examples.rgym.reward_utils import accuracy_reward  # noqa: E402
 from genrl.state import GameState  # noqa: E402
@@ -63,7 +68,7 @@ def play(backend: HivemindBackend, data: ReasoningGymDataManager, round: int, se
     backend.step_ = round
     gathered = backend.all_gather_object(published)
     told = {"round": round, "published": shown(published), "gathered": {str(k): shown(v) for k, v in gathered.items()}}
-    print(json.dumps(told), flush=True)
+    print(json.dumps({**told, "trains_on": trains_on(data, state, gathered)}), flush=True)
 
 
 def foreign(data: ReasoningGymDataManager, state: GameState, me: str) -> dict[Any, Any]:
@@ -75,6 +80,16 @@ def foreign(data: ReasoningGymDataManager, state: GameState, me: str) -> dict[An
     other._init_game([(data.batch_item_id_generator(question), world)], agent_keys=[me])
     other.append_actions({me: {batch_id: [completions("2", 4)] for batch_id in other.trees[me]}})
     return dict(other.get_latest_communication()[me])
+
+
+def trains_on(data: ReasoningGymDataManager, state: GameState, gathered: Any) -> Any:
+    """Whose groups GenRL's own game gives its trainer, after it has scored and ranked them; or what it fails with."""
+    try:
+        state.advance_stage(data.prepare_states(state, gathered))
+        _, places = data.prepare_input(state.get_stage_state(0), 0)
+    except Exception as error:  # as GenRL's loop does, which then goes on alone
+        return f"{type(error).__name__}: {error}"
+    return sorted({str(agent) for agent, _, _ in places.values()})
 
 
 def shown(batches: Any) -> Any:
@@ -95,15 +110,18 @@ def shown_group(payload: Any) -> dict[str, Any]:
 def main() -> None:
     settings = json.loads(sys.stdin.readline())
     data = ReasoningGymDataManager(
-        settings["datasets"], num_train_samples=settings["tasks"], num_evaluation_samples=0, seed=settings["seed"]
+        settings["datasets"], num_train_samples=settings["tasks"], num_evaluation_samples=0, seed=settings["seed"],
+        num_transplant_trees=64,
     )  # fmt: skip
+    HivemindRendezvouz.init(is_master=not settings["peers"])
     # Nothing of this may leave the machine: no port mapping at a router, no relays. With a file for its identity it has
     # an RSA key (Qm...), as RL Swarm's nodes; without one hivemind makes an Ed25519 key (12D3...).
     backend = HivemindBackend(
         initial_peers=settings["peers"], beam_size=30, identity_path=settings["identity"], nat_port_map=False,
         auto_nat=False, use_relay=False, use_auto_relay=False,
     )  # fmt: skip
-    print(json.dumps({"peer_id": backend.get_id()}), flush=True)
+    addresses = [str(address) for address in backend.dht.get_visible_maddrs(latest=True)]
+    print(json.dumps({"peer_id": backend.get_id(), "addresses": addresses}), flush=True)
     asked_to_end = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), asked_to_end.set()), daemon=True).start()
     played = -1

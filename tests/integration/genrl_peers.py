@@ -21,9 +21,10 @@ _END_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Settings:
-    """peers: multiaddresses of nodes to join at. epoch, round_seconds: the swarm's clock; offset: seconds into a round
-    at which it publishes. datasets: GenRL's YAML file; tasks: a round; right: completions of eight. lies: with a false
-    answer and false metadata. foreign: and a task more that nobody else has. identity: a file for its RSA key.
+    """peers: multiaddresses of nodes to join at; none: it is the swarm's first node. epoch, round_seconds: the swarm's
+    clock; offset: seconds into a round at which it publishes. datasets: GenRL's YAML file; tasks: a round; right:
+    completions of eight. lies: with a false answer and false metadata. foreign: and a task more that nobody else has.
+    identity: a file for its RSA key.
     """
 
     peers: tuple[str, ...]
@@ -75,9 +76,13 @@ class GenrlPeer:
     def __enter__(self) -> GenrlPeer:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def leave(self) -> None:
+        """Lets it end, after the round it is in."""
         assert self._process.stdin is not None
         self._process.stdin.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
         try:
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -87,11 +92,19 @@ class GenrlPeer:
     @property
     def peer_id(self) -> str:
         """Waits until it has joined."""
-        told = until(lambda: self._told("peer_id"), every=0.1, why="a GenRL peer that has joined")
-        return str(told[0]["peer_id"])
+        return str(self._joined()["peer_id"])
+
+    @property
+    def address(self) -> str:
+        """Its multiaddress on loopback. Waits until it has joined."""
+        return next(text for text in self._joined()["addresses"] if text.startswith("/ip4/127.0.0.1/tcp/"))
+
+    def _joined(self) -> dict[str, Any]:
+        told: list[dict[str, Any]] = until(lambda: self._told("peer_id"), every=0.1, why="a GenRL peer that has joined")
+        return told[0]
 
     def rounds(self) -> list[dict[str, Any]]:
-        """What it told of its rounds so far: round, published, gathered."""
+        """What it told of its rounds so far: round, published, gathered, trains_on."""
         return self._told("round")
 
     def text(self) -> str:

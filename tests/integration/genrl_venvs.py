@@ -59,9 +59,7 @@ def _make(place: Path, lock: Path) -> None:
 
 def _call(*command: str | Path) -> str:
     environment = {**os.environ, "TMPDIR": str(CACHE), "PIP_USER": "no", "PIP_NO_INPUT": "yes"}
-    done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode != 0:
         said = (done.stdout + done.stderr)[-2000:]
         raise VenvError(f"{' '.join(map(str, command))} ended with {done.returncode}; it wrote:\n{said}")

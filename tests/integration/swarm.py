@@ -8,7 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,26 +30,33 @@ def free_port() -> int:
 
 
 class Member:
-    """A node of a swarm: its settings, its state, and the process while it runs."""
+    """A node of a swarm: its settings, its state, and the process while it runs.
 
-    def __init__(self, folder: Path, number: int, preloaded: Preloaded | None = None) -> None:
+    before: in front of every command line of its, and then it is not forked from `preloaded`.
+    """
+
+    def __init__(
+        self, folder: Path, number: int, preloaded: Preloaded | None = None, before: Sequence[str] = ()
+    ) -> None:
         self.state = folder / f"n{number}"
-        self._preloaded = preloaded
+        self._preloaded, self._before = preloaded, before
         self.settings: dict[str, Any] = {
             "training": {**TRAINING, "seed": number + 1},
             "network": {"listen": [f"/ip4/127.0.0.1/tcp/{free_port()}"]},
         }
         self.node: Node | None = None
-        self._write()
+        self.write()
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Its settings, for the commands that read them: after a change."""
         self.state.with_name(self.state.name + ".yaml").write_text(json.dumps(self.settings))
 
     def command(self, *arguments: str) -> str:
         """What `swarmd ARGUMENTS` prints for this node's configuration; it must succeed."""
         config = self.state.with_name(self.state.name + ".yaml")
+        options = ["--config", str(config), "--state", str(self.state)]
         done = subprocess.run(
-            [sys.executable, "-m", "swarmd", *arguments, "--config", str(config), "--state", str(self.state)],
+            [*self._before, sys.executable, "-m", "swarmd", *arguments, *options],
             capture_output=True, text=True, cwd=ROOT, env=environment(),
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -61,7 +68,7 @@ class Member:
         return str(json.loads(text)["invite"])
 
     def start(self) -> Node:
-        self.node = Node(self.state, self.settings, preloaded=self._preloaded)
+        self.node = Node(self.state, self.settings, preloaded=self._preloaded, before=self._before)
         return self.node
 
     def stop(self) -> None:

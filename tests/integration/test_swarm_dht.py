@@ -207,6 +207,19 @@ def test_a_peer_that_goes_and_comes_back_is_noticed_both_times(monkeypatch: pyte
     asyncio.run(run())
 
 
+def test_a_loop_that_stands_still_is_not_taken_for_a_hung_p2pd():
+    async def run() -> None:
+        async with swarm() as s:
+            ours = await s.ours()
+            for pause in (0.1, 0.4, 0.7, 1.0):
+                await asyncio.sleep(pause)
+                time.sleep(2.5)
+            await asyncio.sleep(3)
+            assert ours.daemon_restarts == 0
+
+    asyncio.run(run())
+
+
 def test_a_taken_port_is_named_with_the_fix():
     async def run() -> None:
         async with swarm() as s:

@@ -6,13 +6,13 @@ import asyncio
 import json
 import re
 import signal
-import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -25,7 +25,7 @@ from swarmd.network.identity import load_or_create
 from swarmd.tasks.legacy_table import LEGACY_TABLE, LegacyTable, load_table
 from swarmd.tasks.mix import TaskMix
 from swarmd.tasks.mix_files import preset
-from swarmd.tasks.provenance import task_seed
+from swarmd.tasks.provenance import Task, is_heldout, task_seed
 from tests.integration import dht_nodes, saved
 from tests.integration.dht_nodes import free_port
 from tests.integration.genrl_peers import GenrlPeer, Settings, write_datasets
@@ -48,106 +48,142 @@ class Mixed:
 
     dialect: str
     version: str
-    address: str
     nodes: dict[str, Node]
     peers: dict[str, GenrlPeer]
 
-    @property
-    def node(self) -> Node:
-        return next(iter(self.nodes.values()))
-
-    def exchanges(self, node: Node) -> list[dict[str, Any]]:
-        """A node's rows of its curves that tell what came from whom, with `verdicts` and `refused` as maps."""
-        columns = ("round", "admitted", "peer_groups", "peer_reward", "refused", "peers")
-        if not (node.state / "state.sqlite").exists():
-            return []
-        found = [dict(zip(columns, row, strict=True)) for row in saved.rows(node.state, ", ".join(columns), "exchanges")]
-        return [{**row, "refused": json.loads(row["refused"]), "peers": json.loads(row["peers"])} for row in found]
-
-    def verdicts(self, node: Node, peer_id: str) -> Counter[str]:
-        """What came of a peer's groups at a node since the start: {"used": groups, reason: groups or completions}."""
-        total: Counter[str] = Counter()
-        for row in self.exchanges(node):
-            total.update(row["peers"].get(peer_id, {}))
-        return total
-
-
-class Starting:
-    """A swarm of `dialect` whose processes are coming up; `joined` waits until all are in it."""
-
-    def __init__(
-        self, stack: ExitStack, home: Path, preloaded: Preloaded, dialect: str, version: str, nodes: int, peers: int
-    ) -> None:
-        self._home, self._dialect, self._version = home, dialect, version
-        self._epoch = time.time() - 100 * ROUND_SECONDS
-        states = [home / f"node-{number}" for number in range(nodes)]
-        for state in states:
-            state.mkdir(parents=True)
-        ids = [load_or_create(state / "identity.key").peer_id for state in states]
-        listen = [f"/ip4/127.0.0.1/tcp/{free_port()}" for _ in ids]
-        self._address = f"{listen[0]}/p2p/{ids[0]}"
-        self._peers = [stack.enter_context(GenrlPeer(version, home / f"genrl-{number}")) for number in range(peers)]
-        self._nodes: dict[str, Node] = {}
-        for number, (peer_id, state) in enumerate(zip(ids, states, strict=True)):
-            node = stack.enter_context(Node(state, self._config(number, listen[number]), preloaded=preloaded))
-            stack.callback(_end, node)
-            self._nodes[peer_id] = node
-
-    def _config(self, number: int, listen: str) -> dict[str, Any]:
-        return {
-            "swarm": {"id": SWARM_ID, "dialect": self._dialect, "peers": [self._address] if number else []},
-            "network": {"listen": [listen], "gather_seconds": 2},
-            "coordinator": {"kind": "clock", "round_seconds": ROUND_SECONDS, "epoch": self._epoch},
-            "training": {"seed": number + 1, "group_size": GROUP_SIZE, "tasks_per_round": 8, "evaluate_samples": 8,
-                         "evaluate_every": 100_000},
-            "monitor": {"listen": None},
-        }  # fmt: skip
-
-    def joined(self, **settings: Any) -> Mixed:
-        """settings: changes to those of the GenRL peers."""
-        for node in self._nodes.values():
-            node.line(r"^swarmd: round \d+: ")
-        told = Settings(
-            peers=(self._address,), epoch=self._epoch, round_seconds=ROUND_SECONDS, offset=GENRL_WRITES_AT,
-            datasets=str(write_datasets(self._home / "datasets.yaml", DATASETS)),
+    def told(self, peer: GenrlPeer, authors: set[str]) -> dict[str, Any]:
+        """What a GenRL peer told of the last round in which it gathered records of all of these."""
+        found: dict[str, Any] = until(
+            lambda: next((told for told in reversed(peer.rounds()) if authors <= set(told["gathered"])), None),
+            every=0.2, why=f"a GenRL peer that gathers the records of {authors}; {peer.text()}",
         )  # fmt: skip
-        for number, peer in enumerate(self._peers):
-            # Both kinds of peer id: RL Swarm's nodes have an RSA key in a file, hivemind makes another kind without.
-            identity = str(self._home / f"genrl-{number}.pem") if number == 0 else None
-            peer.join(replace(told, seed=number, identity=identity, **settings))
-        return Mixed(
-            self._dialect, self._version, self._address, self._nodes, {peer.peer_id: peer for peer in self._peers}
-        )
+        return found
 
 
-def _end(node: Node) -> None:
-    """As systemd does it; whatever is left of it at the end of the block is killed."""
-    if node.code() is None:
+@dataclass
+class Pair:
+    """A swarm of one node of ours and one of GenRL, which founded it."""
+
+    version: str
+    node: Node
+    node_id: str
+    peer: GenrlPeer
+
+
+def exchanges(node: Node) -> list[dict[str, Any]]:
+    """Those rows of a node's curves that tell what came from whom."""
+    columns = ("round", "admitted", "peer_reward", "refused", "peers")
+    rows = [dict(zip(columns, row, strict=True)) for row in saved.rows(node.state, ", ".join(columns), "exchanges")]
+    return [{**row, "refused": json.loads(row["refused"]), "peers": json.loads(row["peers"])} for row in rows]
+
+
+def verdicts(node: Node, peer_id: str) -> Counter[str]:
+    """What came of a peer's groups since the start: "used" groups, and for other reasons groups or completions."""
+    total: Counter[str] = Counter()
+    for row in exchanges(node):
+        total.update(row["peers"].get(peer_id, {}))
+    return total
+
+
+def trained_on(node: Node, peer_id: str) -> bool:
+    """Whether a completion of the peer's has moved the weights. Of groups that were chosen, completions that the own
+    policy could not have written are left out."""
+    found = verdicts(node, peer_id)
+    return GROUP_SIZE * found["used"] > sum(count for reason, count in found.items() if reason != "used")
+
+
+def begin(stack: ExitStack, state: Path, preloaded: Preloaded, epoch: float, **changes: Any) -> Node:
+    """Starts a node of ours; changes: to the configuration, by section."""
+    settings = {
+        "coordinator": {"kind": "clock", "round_seconds": ROUND_SECONDS, "epoch": epoch},
+        "training": {"group_size": GROUP_SIZE, "tasks_per_round": 8, "evaluate_samples": 8, "evaluate_every": 100_000},
+        "monitor": {"listen": None},
+        **changes,
+    }
+    return stack.enter_context(Node(state, settings, preloaded=preloaded))
+
+
+def end(nodes: Iterable[Node], peers: Iterable[GenrlPeer]) -> None:
+    """All at once, as a person would; what is left of them is killed when the block ends that they were started in."""
+    for peer in peers:
+        peer.leave()
+    for node in nodes:
         node.send(signal.SIGTERM)
+    for node in nodes:
         node.end()
+
+
+def network(listen: str) -> dict[str, Any]:
+    return {"listen": [listen], "gather_seconds": 2}
+
+
+def a_round(node: Node) -> None:
+    """Waits until the node has told of one."""
+    node.line(r"^swarmd: round \d+: ")
 
 
 @pytest.fixture(scope="module", params=VERSIONS, ids=lambda version: f"genrl-{version}")
 def swarm(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded
 ) -> Iterator[Mixed]:
-    """Two nodes of ours and two of GenRL, all of one wire format."""
+    """Two nodes of ours, the first of them the one that all others join at, and two of GenRL, all of one format."""
+    version, home = request.param, tmp_path_factory.mktemp("swarm")
+    datasets, epoch = write_datasets(home / "datasets.yaml", DATASETS), time.time() - 100 * ROUND_SECONDS
     with ExitStack() as stack:
-        home = tmp_path_factory.mktemp("swarm")
-        yield Starting(stack, home, preloaded, f"genrl-{request.param}", request.param, nodes=2, peers=2).joined()
+        peers = [stack.enter_context(GenrlPeer(version, home / f"genrl-{number}")) for number in range(2)]
+        nodes: dict[str, Node] = {}
+        joined_at = ""
+        for number in range(2):
+            state, listen = home / f"node-{number}", f"/ip4/127.0.0.1/tcp/{free_port()}"
+            peer_id = identity_in(state)
+            at = {"id": SWARM_ID, "dialect": f"genrl-{version}", "peers": [joined_at] if joined_at else []}
+            nodes[peer_id] = begin(stack, state, preloaded, epoch, swarm=at, network=network(listen))
+            joined_at = joined_at or f"{listen}/p2p/{peer_id}"
+        for node in nodes.values():
+            a_round(node)
+        for number, peer in enumerate(peers):
+            # Both kinds of peer id: RL Swarm's nodes have an RSA key in a file, hivemind makes another kind without.
+            key = str(home / "genrl.pem") if number == 0 else None
+            told = ((joined_at,), epoch, ROUND_SECONDS, GENRL_WRITES_AT, str(datasets))
+            peer.join(Settings(*told, seed=number, identity=key))
+        yield Mixed(f"genrl-{version}", version, nodes, {peer.peer_id: peer for peer in peers})
+        end(nodes.values(), peers)
 
 
 @pytest.fixture(scope="module")
-def liars(tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded) -> Iterator[list[Mixed]]:
-    """Two swarms of one node of ours and one of GenRL, each with the other's wire format. GenRL's lies about the answer
-    and the metadata, and sends a task more that nobody knows."""
+def pairs(tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded) -> Iterator[dict[str, Pair]]:
+    """By the wire format that our node writes: it joins a swarm that a GenRL node of the *other* format has founded,
+    which lies about answers and metadata, and sends a task more that nobody knows."""
+    home = tmp_path_factory.mktemp("pairs")
+    datasets, epoch = write_datasets(home / "datasets.yaml", DATASETS), time.time() - 100 * ROUND_SECONDS
     with ExitStack() as stack:
-        home = tmp_path_factory.mktemp("liars")
-        starting = [
-            Starting(stack, home / ours, preloaded, f"genrl-{ours}", theirs, nodes=1, peers=1)
-            for ours, theirs in zip(VERSIONS, reversed(VERSIONS), strict=True)
-        ]
-        yield [each.joined(lies=True, foreign=True) for each in starting]
+        others = dict(zip(VERSIONS, reversed(VERSIONS), strict=True))
+        peers = {ours: stack.enter_context(GenrlPeer(other, home / f"genrl-{other}")) for ours, other in others.items()}
+        for peer in peers.values():
+            told = ((), epoch, ROUND_SECONDS, GENRL_WRITES_AT, str(datasets))
+            peer.join(Settings(*told, lies=True, foreign=True))
+        made = {}
+        for ours, peer in peers.items():
+            state, listen = home / f"node-{ours}", f"/ip4/127.0.0.1/tcp/{free_port()}"
+            peer_id = identity_in(state)
+            at = {"id": SWARM_ID, "dialect": f"genrl-{ours}", "peers": [peer.address]}
+            node = begin(stack, state, preloaded, epoch, swarm=at, network=network(listen))
+            made[ours] = Pair(others[ours], node, peer_id, peer)
+        for pair in made.values():
+            a_round(pair.node)
+        yield made
+        end([pair.node for pair in made.values()], peers.values())
+
+
+@pytest.fixture(params=VERSIONS, ids=lambda version: f"node-of-genrl-{version}")
+def pair(request: pytest.FixtureRequest, pairs: dict[str, Pair]) -> Pair:
+    return pairs[request.param]
+
+
+def identity_in(state: Path) -> str:
+    """The peer id of a node that is about to be started for the first time."""
+    state.mkdir()
+    return load_or_create(state / "identity.key").peer_id
 
 
 @pytest.fixture(scope="module")
@@ -157,12 +193,9 @@ def table() -> LegacyTable:
 
 def test_genrl_decodes_and_scores_what_a_swarmd_node_publishes(swarm: Mixed) -> None:
     mix = TaskMix(preset("embedded"))
-    for peer_id, peer in swarm.peers.items():
+    for peer in swarm.peers.values():
         for node_id in swarm.nodes:
-            told = until(
-                lambda: next((told for told in peer.rounds() if node_id in told["gathered"]), None),  # noqa: B023
-                every=0.2, why=f"a record of {node_id} at {peer_id}",
-            )  # fmt: skip
+            told = swarm.told(peer, {node_id})
             groups = [group for batch in told["gathered"][node_id].values() for group in batch]
             assert groups
             for group in groups:
@@ -173,118 +206,115 @@ def test_genrl_decodes_and_scores_what_a_swarmd_node_publishes(swarm: Mixed) -> 
                 assert (group["question"], group["answer"]) == (task.question, task.answer)
                 assert len(group["actions"]) == GROUP_SIZE
                 # By GenRL's own scorer, from the answer and the metadata that came with it.
-                assert group["scores"] == [_score(task, completion) for completion in group["actions"]]
+                assert group["scores"] == [score(task, completion) for completion in group["actions"]]
 
 
 def test_what_genrl_publishes_trains_a_swarmd_node(swarm: Mixed) -> None:
     for node in swarm.nodes.values():
-        for peer_id in swarm.peers:
-            # Groups that were chosen are not yet trained on: completions that the own policy could not have written
-            # are left out of them.
-            def trained(node: Node = node, peer_id: str = peer_id) -> bool:
-                found = swarm.verdicts(node, peer_id)
-                left_out = sum(count for reason, count in found.items() if reason != "used")
-                return found["used"] > 0 and GROUP_SIZE * found["used"] > left_out
+        until(
+            lambda node=node: all(trained_on(node, peer_id) for peer_id in swarm.peers),
+            every=0.2, why=f"all GenRL peers trained on; {node.text()}",
+        )  # fmt: skip
+        used = [re.search(r", peers (\d+)/\d+, (\d+) groups, ", line) for line in node.lines()]
+        assert any(found and int(found[1]) > 0 and int(found[2]) > 0 for found in used), node.text()
 
-            until(trained, every=0.2, why=f"{peer_id} trained on; {node.text()}")
-        told = [re.search(r"peers (\d+)/\d+, (\d+) groups", line) for line in node.lines()]
-        assert any(found and int(found[1]) >= 1 and int(found[2]) >= 1 for found in told), node.text()
-        assert until(lambda node=node: saved.status(node.state)["admitted"] > 0, every=0.2)
+
+def test_what_a_swarmd_node_publishes_reaches_the_trainer_of_genrl(swarm: Mixed) -> None:
+    for peer in swarm.peers.values():
+        told = swarm.told(peer, set(swarm.nodes))["trains_on"]
+        if swarm.version == "0.1":
+            # It takes those that its ranking lets through: not in each round all.
+            until(
+                lambda peer=peer: any(set(swarm.nodes) <= set(told["trains_on"]) for told in peer.rounds()), every=0.2
+            )
+        else:
+            assert told == "TypeError: 'Payload' object is not subscriptable"  # before it looks at anything of ours
 
 
 def test_all_exchange_with_all_in_one_legacy_swarm(swarm: Mixed) -> None:
     everybody = {*swarm.nodes, *swarm.peers}
     for peer in swarm.peers.values():
-        until(
-            lambda: any(set(told["gathered"]) == everybody for told in peer.rounds()),  # noqa: B023
-            every=0.2, why="a GenRL peer that gathers all records of a round",
-        )  # fmt: skip
+        assert set(swarm.told(peer, everybody)["gathered"]) == everybody
     for own, node in swarm.nodes.items():
         until(
-            lambda: all(swarm.verdicts(node, other)["used"] for other in everybody - {own}),  # noqa: B023
-            every=0.2, why=f"all others used; {node.text()}",
+            lambda own=own, node=node: all(verdicts(node, other)["used"] for other in everybody - {own}),
+            every=0.2, why=f"groups of all others used; {node.text()}",
         )  # fmt: skip
 
 
 def test_swarmds_records_are_signed_in_a_legacy_swarm(swarm: Mixed) -> None:
     dialect = dialect_for(swarm.dialect, SWARM_ID)
+    everybody = {*swarm.nodes, *swarm.peers}
+    peer = next(iter(swarm.peers.values()))
 
-    async def signed(round: int) -> dict[str, bool]:
+    async def signed() -> dict[str, bool]:
+        """Who has published in the last round that the peer saw all of, and whether it is signed."""
         async with dht_nodes.swarm() as others:
-            reader = await others.ours(peers=(swarm.address,))
+            reader = await others.ours(peers=(peer.address,))
+            await dht_nodes.until(lambda: reader.connected_peers)
+            round = swarm.told(peer, everybody)["round"]
             key = str(round)
             reader.allow([key])
-            await dht_nodes.until(lambda: reader.connected_peers)
             found = (await reader.gather([key], 10.0))[key]
             return {
-                peer: decode(value, round, key, peer, expires, dialect).signed
-                for peer, (value, expires) in found.items()
+                author: decode(value, round, key, author, expires, dialect).signed
+                for author, (value, expires) in found.items()
             }
 
-    # A round that everybody has published in.
-    told = until(
-        lambda: [
-            told["round"] for told in next(iter(swarm.peers.values())).rounds()
-            if len(told["gathered"]) == len(swarm.nodes) + len(swarm.peers)
-        ],
-        every=0.2,
-    )  # fmt: skip
-    assert asyncio.run(signed(told[-1])) == {**dict.fromkeys(swarm.nodes, True), **dict.fromkeys(swarm.peers, False)}
+    # Our nodes' records live for two rounds: this may come too late for those of a round.
+    def of_everybody() -> dict[str, bool] | None:
+        found = asyncio.run(signed())
+        return found if set(found) == everybody else None
+
+    assert until(of_everybody, every=1.0) == {**dict.fromkeys(swarm.nodes, True), **dict.fromkeys(swarm.peers, False)}
 
 
-@pytest.mark.parametrize("number", range(len(VERSIONS)), ids=[f"node-of-genrl-{version}" for version in VERSIONS])
-def test_a_false_answer_and_false_metadata_change_no_reward(
-    liars: list[Mixed], number: int, table: LegacyTable
-) -> None:
-    swarm = liars[number]
-    (peer,) = swarm.peers.values()
+def test_a_false_answer_and_false_metadata_change_no_reward(pair: Pair, table: LegacyTable) -> None:
     row = until(
-        lambda: next((row for row in swarm.exchanges(swarm.node) if row["admitted"] == 2), None),
-        every=0.2, why=f"a round with both groups of the liar; {swarm.node.text()}",
+        lambda: next((row for row in exchanges(pair.node) if row["admitted"]), None),
+        every=0.2, why=f"a round with groups of the liar; {pair.node.text()}",
     )  # fmt: skip
-    expected, claimed = [], []
-    for told in until(lambda: [told for told in peer.rounds() if told["round"] in (row["round"], row["round"] - 1)]):
-        groups = [group for batch in told["published"].values() for group in batch]
-        scores = []
-        for group in groups:
-            if (task := table.find(group["question"])) is not None:
-                assert group["answer"] != task.answer
-                assert group["metadata"] != task.metadata
-                scores += [_score(task, completion) for completion in group["actions"]]
-                liars_task = replace(task, answer=group["answer"])
-                claimed.append([_score(liars_task, completion) for completion in group["actions"]])
-        expected.append(statistics.fmean(scores))
+    published = {told["round"]: told["published"] for told in pair.peer.rounds()}
     # What a peer publishes late in a round is taken in the next one.
-    assert any(row["peer_reward"] == pytest.approx(mean) for mean in expected), (row, expected)
-    assert not any(row["peer_reward"] == pytest.approx(statistics.fmean(scores)) for scores in claimed)
+    true, claimed = [], []
+    for rounds in ([row["round"]], [row["round"] - 1], [row["round"] - 1, row["round"]]):
+        groups = [group for number in rounds for batch in published.get(number, {}).values() for group in batch]
+        found = [(group, table.find(group["question"])) for group in groups]
+        known = [(group, task) for group, task in found if task is not None and not is_heldout(task.question)]
+        if len(known) == row["admitted"]:
+            assert all(group["answer"] != task.answer for group, task in known)
+            assert all(group["metadata"].get("source_dataset") != task.provenance.dataset for group, task in known)
+            true.append(fmean(score(task, text) for group, task in known for text in group["actions"]))
+            claimed.append(fmean(text == f"<answer>{group['answer']}</answer>" for group, _ in known
+                                 for text in group["actions"]))  # fmt: skip
+    assert any(row["peer_reward"] == pytest.approx(mean) for mean in true), (row, true)
+    assert not any(row["peer_reward"] == pytest.approx(mean) for mean in claimed), (row, claimed)
 
 
-@pytest.mark.parametrize("number", range(len(VERSIONS)), ids=[f"node-of-genrl-{version}" for version in VERSIONS])
-def test_a_task_that_is_in_no_table_is_refused_alone(liars: list[Mixed], number: int) -> None:
-    swarm = liars[number]
+def test_a_task_that_is_in_no_table_is_refused_and_the_rest_of_its_record_is_not(pair: Pair) -> None:
     until(
-        lambda: any(row["refused"].get("unknown-task") and row["admitted"] for row in swarm.exchanges(swarm.node)),
-        every=0.2, why=f"a refused task beside admitted ones; {swarm.node.text()}",
+        lambda: any(row["refused"].get("unknown-task") and row["admitted"] for row in exchanges(pair.node)),
+        every=0.2, why=f"a refused task beside admitted ones; {pair.node.text()}",
     )  # fmt: skip
-    assert until(lambda: saved.status(swarm.node.state)["rejected"].get("unknown-task"), every=0.2)
+    assert until(lambda: saved.status(pair.node.state)["rejected"].get("unknown-task"), every=0.2)
 
 
-@pytest.mark.parametrize("number", range(len(VERSIONS)), ids=[f"node-of-genrl-{version}" for version in VERSIONS])
-def test_a_swarmd_node_reads_both_wire_formats_whichever_it_writes(liars: list[Mixed], number: int) -> None:
-    swarm = liars[number]
-    ((peer_id, peer),) = swarm.peers.items()
-    until(lambda: swarm.verdicts(swarm.node, peer_id)["used"], every=0.2, why=f"{peer_id} used; {swarm.node.text()}")
-    told = until(lambda: [told["gathered"] for told in peer.rounds()], every=0.2)
-    # GenRL itself reads its own format only: 0.1.11 passes over the other's records, and 0.3.0 takes the first byte for
-    # the number 0, which its game stumbles over.
-    (node_id,) = swarm.nodes
-    assert {gathered.get(node_id) for gathered in told} <= ({None} if swarm.version == "0.1" else {None, "int"})
+def test_a_swarmd_node_reads_both_wire_formats_whichever_it_writes(pair: Pair) -> None:
+    until(
+        lambda: verdicts(pair.node, pair.peer.peer_id)["used"],
+        every=0.2, why=f"groups of the other format used; {pair.node.text()}",
+    )  # fmt: skip
+    # GenRL reads its own alone: the older passes over what it cannot decode, the newer finds a number in it.
+    if pair.version == "0.1":
+        until(lambda: "SKIPPING: Failed to decode value" in pair.peer.text(), every=0.2)
+        assert all(pair.node_id not in told["gathered"] for told in pair.peer.rounds())
+    else:
+        until(lambda: any(told["gathered"].get(pair.node_id) == "int" for told in pair.peer.rounds()), every=0.2)
 
 
-def _score(task: Any, completion: str) -> float:
-    """That of the dataset's own scorer, as GenRL calls it."""
-    source = getattr(task, "provenance").dataset
-    scored: float = get_score_answer_fn(source)(
-        extract_answer(completion), {"answer": task.answer, "metadata": {**task.metadata, "source_dataset": source}}
-    )
+def score(task: Task, completion: str) -> float:
+    """That of reasoning-gym's own scorer, as GenRL asks it."""
+    dataset = task.provenance.dataset
+    entry = {"answer": task.answer, "metadata": {**task.metadata, "source_dataset": dataset}}
+    scored: float = get_score_answer_fn(dataset)(extract_answer(completion), entry)
     return scored

@@ -174,6 +174,11 @@ def test_who_brought_its_own_record_is_not_displaced_by_others():
     assert kept.get(KEY)[peer(1)].value == wrap_value(b"newer")
     assert put(kept, peer(2), peer(9), b"forged", 800) and put(kept, peer(2), peer(2), b"honest", 300)
     assert kept.get(KEY)[peer(2)].value == wrap_value(b"honest")
+    # A copy came first, then the peer itself with the same record: from then on the forged one is too late.
+    until = time.time() + 300
+    for sender in (peer(8), peer(3)):
+        assert kept.put(KEY, peer(3), wrap_value(b"honest"), until, sender)
+    assert not put(kept, peer(3), peer(9), b"forged", 800)
     assert kept.size == sum(record.cost(subkey) for subkey, record in kept.get(KEY).items())
 
 

@@ -41,7 +41,7 @@ FULL = Status(
     signal_share=0.7,
     tokens_per_s=3000.0,
     peers=PeersStatus(3, 2),
-    network=NetworkStatus("0" * 32, 3, 5, True, ("/ip4/192.0.2.7/tcp/38751/p2p/Qm",), 0.25, 10, 20),
+    network=NetworkStatus("trial", "0" * 32, 3, 5, True, ("/ip4/192.0.2.7/tcp/38751/p2p/Qm",), 0.25, 10, 20),
     admitted=7,
     rejected={"expired": 1},
     memory=MemoryStatus(1, 2, 3, 4),
@@ -59,7 +59,7 @@ PARTS = {
     "heldout": {"base", "last", "best", "round"},
     "peers": {"seen", "used"},
     "network": {
-        "swarm_id", "connected", "known", "reachable", "addresses", "clock_skew_s", "bytes_in", "bytes_out", "problem",
+        "swarm", "swarm_id", "connected", "known", "reachable", "addresses", "clock_skew_s", "bytes_in", "bytes_out", "problem",
     },
     "memory": {"used", "limit", "peak", "predicted"},
     "checkpoint": {"round", "path", "time"},

@@ -1,0 +1,98 @@
+"""`swarmd doctor`: looks at configuration, machine, swarm and network, and says of each thing what mends it.
+
+It changes nothing, works beside a running node and without one, and talks to nobody but, where a token for it is
+configured, the hub.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from swarmd import doctor_machine, doctor_network, doctor_swarm
+from swarmd.config import ConfigErrors, load_config
+from swarmd.doctor_look import Finding, Look
+from swarmd.monitor.status import ENDED, StatusError, read_status
+from swarmd.swarming import in_a_swarm
+from swarmd.system.exits import ConfigurationError
+from swarmd.system.installation import Installation, become_owner
+from swarmd.unbuilt import refuse_what_is_not_built
+
+Check = Callable[[Look], Iterator[Finding]]
+
+_OF_ANY_NODE: dict[str, Check] = {
+    "state": doctor_machine.state,
+    "disk": doctor_machine.disk,
+    "memory": doctor_machine.memory,
+    "torch": doctor_machine.torch,
+    "hub": doctor_machine.hub,
+    "swarm": doctor_swarm.membership,
+}
+_OF_A_MEMBER: dict[str, Check] = {
+    "identity": doctor_swarm.identity,
+    "secret": doctor_swarm.secret,
+    "agreement": doctor_swarm.agreement,
+    "reasoning-gym": doctor_swarm.reasoning_gym,
+    "clock": doctor_swarm.clock,
+    "ports": doctor_network.ports,
+    "addresses": doctor_network.addresses,
+    "p2pd": doctor_network.daemon,
+    "connections": doctor_network.connections,
+}
+_SHOWN = {"ok": "ok", "warning": "warning", "failed": "FAILED", "skipped": "-"}
+
+
+def examine(config_path: Path | None, state: Path, written: Path, named: Installation) -> list[Finding]:
+    """All findings. written: where the node puts what it tells of itself; named: the places of the service.
+
+    As root, goes on as the user that the state directory belongs to: what that user cannot do, the node cannot.
+    """
+    try:
+        config = load_config(config_path, os.environ)
+        refuse_what_is_not_built(config)
+    except (ConfigErrors, ConfigurationError) as error:
+        fix = f"swarmd check --no-plan{f' --config {config_path}' if config_path else ''}"
+        return [
+            *(Finding("config", "failed", line.strip(), fix) for line in str(error).splitlines() if line.strip()),
+            Finding("everything-else", "skipped", "all else is looked at when the configuration can be used"),
+        ]
+    try:
+        status = read_status(written)
+    except StatusError:
+        status = {}
+    look = Look(config, config_path, state, status, bool(status) and status["state"] not in ENDED, named)
+    findings = [Finding("config", "ok", f"{look.main if look.main.exists() else 'the built-in defaults'} can be used")]
+    try:
+        become_owner(state)
+    except ConfigurationError as error:
+        return [*findings, Finding("state", "failed", str(error), f"sudo chown -R USER {state}")]
+    checks = {**_OF_ANY_NODE, **(_OF_A_MEMBER if in_a_swarm(config) else {})}
+    return [*findings, *(finding for name, check in checks.items() for finding in _carried_out(name, check, look))]
+
+
+def _carried_out(name: str, check: Check, look: Look) -> list[Finding]:
+    try:
+        return list(check(look))
+    except ConfigurationError as error:
+        return [Finding(name, "failed", str(error), _command_in(str(error)))]
+    # One check that this machine is too odd for must not keep the others from being made.
+    except Exception as error:
+        return [Finding(name, "failed", f"this could not be looked at: {type(error).__name__}: {error}")]
+
+
+def _command_in(message: str) -> str | None:
+    """The first command that a message quotes: they all name their fix."""
+    quoted = message.split("`")
+    return quoted[1] if len(quoted) > 2 else None
+
+
+def finding_lines(findings: list[Finding]) -> Iterator[str]:
+    """The findings for people, each with what mends it below."""
+    for finding in findings:
+        yield f"{_SHOWN[finding.result]:8}  {finding.check:14}  {finding.message}"
+        if finding.fix is not None:
+            yield f"{'':26}> {finding.fix}"
+    failed, warned = (sum(finding.result == result for finding in findings) for result in ("failed", "warning"))
+    yield ""
+    yield "nothing to mend" if not failed and not warned else f"{failed} failed, {warned} warnings"

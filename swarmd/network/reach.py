@@ -1,0 +1,113 @@
+"""Whether others can call this node: peers try it, each with a new connection to where the node is called from.
+
+What hivemind's ping tells as `available` is whether the peer could call back over whatever connection there is: to a
+node behind NAT there is the one that it has itself opened. So, as in libp2p's AutoNAT (github.com/libp2p/specs,
+autonat/autonat-v1.md), the asked peer tries a TCP connection of its own. libp2p calls others from the port that it
+listens on, so that the address at the other end of its connection is the one to try.
+
+The method stands beside hivemind's under `DHTProtocol.rpc_reach`; stock nodes do not have it, and are of no use here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import random
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
+
+from swarmd.network.dht_calls import DhtCalls
+
+_TRY_SECONDS = 4.0
+_ANSWER_SECONDS = 8.0
+_LIST_SECONDS = 2.0
+_TRIES_AT_ONCE = 4
+# Who asks again sooner is told what was found then: nobody is to make this node knock at a door all the time.
+_TRIED_AGAIN_SECONDS = 20.0
+_MOST_TRIED = 256
+_ASK_SECONDS = 30.0
+_FIRST_ASK_SECONDS = 2.0
+_RECENT_SECONDS = 40.0
+_VERDICTS = 4
+
+_log = logging.getLogger("swarmd")
+
+
+class Reach:
+    """Asks others, and tries for others."""
+
+    def __init__(self, calls: DhtCalls) -> None:
+        self._calls = calls
+        self._verdicts: deque[bool] = deque(maxlen=_VERDICTS)
+        self._tried: OrderedDict[str, tuple[float, bool]] = OrderedDict()
+        self._under_way = 0
+
+    def verdict(self) -> bool | None:
+        """Whether one of the last peers that tried has reached this node; None while none has tried."""
+        return any(self._verdicts) if self._verdicts else None
+
+    async def run(self) -> None:
+        """Asks a connected peer, drawn at random, from time to time, for ever."""
+        while True:
+            peers = self._calls.contacts.recent(_RECENT_SECONDS)
+            told = None
+            if peers:
+                told = await self._calls.could_connect(random.choice(sorted(peers)), _ANSWER_SECONDS)
+            if told is not None:
+                self._verdicts.append(told)
+            pause = _ASK_SECONDS if told is not None and len(self._verdicts) == _VERDICTS else _FIRST_ASK_SECONDS
+            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
+
+    async def try_peer(self, peer_id: str) -> bool | None:
+        """Whether a new connection to the peer, there where it is connected from, can be made; None: not tried."""
+        found = self._tried.get(peer_id)
+        if found is not None and time.monotonic() - found[0] < _TRIED_AGAIN_SECONDS:
+            return found[1]
+        if self._under_way >= _TRIES_AT_ONCE:
+            return None
+        self._under_way += 1
+        try:
+            end = next(_ends(await self._addresses(peer_id)), None)
+            if end is None:
+                return None
+            reached = await _connects(*end)
+        finally:
+            self._under_way -= 1
+        self._tried.pop(peer_id, None)
+        self._tried[peer_id] = time.monotonic(), reached
+        if len(self._tried) > _MOST_TRIED:
+            self._tried.popitem(last=False)
+        return reached
+
+    async def _addresses(self, peer_id: str) -> list[str]:
+        p2p = self._calls.p2p
+        if p2p is None:
+            return []
+        try:
+            async with asyncio.timeout(_LIST_SECONDS):
+                listed = await p2p.list_peers()
+            return [str(address) for peer in listed if str(peer.peer_id) == peer_id for address in peer.addrs]
+        # A peer's address may be of a kind that this py-multiaddr does not know.
+        except Exception as error:
+            _log.debug("p2pd did not list its peers: %s", type(error).__name__)
+            return []
+
+
+def _ends(addresses: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """(host, port) of those that are plain TCP addresses; one through a relay says nothing of the node itself."""
+    for address in addresses:
+        _, protocol, host, transport, port, *rest = [*address.split("/"), "", "", "", ""]
+        if protocol in ("ip4", "ip6") and transport == "tcp" and "p2p-circuit" not in rest:
+            yield str(ipaddress.ip_address(host)), int(port)
+
+
+async def _connects(host: str, port: int) -> bool:
+    try:
+        async with asyncio.timeout(_TRY_SECONDS):
+            _, writer = await asyncio.open_connection(host, port)
+    except OSError:  # TimeoutError among them
+        return False
+    writer.close()
+    return True

@@ -1,0 +1,213 @@
+"""Do peers help? SAPO's experiment (arXiv 2509.08721) in miniature, with the embedded model.
+
+    python -m tests.bench.sapo --out sapo.md            as many rounds as --rounds, in --work; may be broken off
+    python -m tests.bench.sapo --out sapo.md            the same again: goes on where it was
+    python -m tests.bench.sapo --out sapo.md --minutes 0    only the table and the plot of what there is
+
+Four nodes, each with weights, optimizer and tasks of its own, in one process. A round is the daemon's: every node draws
+its tasks (ReasoningData), samples a group of 8 completions of each, and takes in its peers' groups (PeerGroups: the
+task made anew, of the peer the plain text alone), scores all with the scorer's functions, selects (selection.select)
+and makes one GRPO step (GRPOTrainer). What is not as in a swarm: groups pass from hand to hand, so nothing is late,
+lost or hostile, admission's rules are not run, and a node takes 6 groups of each peer where the default is 4; scoring
+is in this process.
+
+Every arm samples the same number of groups a node and round, 16, so that tokens are equal; the arms differ in what is
+trained on (own/peers'):
+
+- 8/0: 8 of the own 16, drawn blindly. SAPO's baseline, which cannot pass over groups that teach nothing.
+- 6/2, 4/4, 2/6: that many own and peers' groups, all of them with signal (rewards that differ).
+- 8/0 filtered, a control: 8 own ones with signal. What filtering does by itself, at as many groups as with peers.
+- 4/4 frozen peers, a control: as 4/4, but the peers' tasks are answered by the untrained model. What fresh tasks and
+  text of others do by themselves, without peers that learn.
+- all own, no peers: every own group with signal. What a node alone does by default; it costs no more sampling.
+- all own + peers': that, and all of the peers' groups with signal that were taken. What a node in a swarm does.
+
+All arms of a seed start with the same weights, and draw the same tasks with the same noise. Runs go on in turns, some
+rounds each, and are kept after each turn; what the table says is of the last round that all runs have reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from swarmd.system.startup import prepare_process
+
+prepare_process()
+# The runs are to be the same on every machine, and small matrices gain nothing from a GPU.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+from tests.bench import sapo_report  # noqa: E402  (the environment comes first)
+from tests.bench.sapo_swarm import ARMS, Swarm, common, yardstick  # noqa: E402
+
+ROUNDS, EVERY, SEEDS, HELDOUT = 100, 20, (1, 2, 3), 500
+START = "start"
+"""Stands for an arm in the job that scores the weights all arms begin with."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Some rounds of a run: from where it is to round `to`, then the held-out score."""
+
+    folder: str
+    arm: str
+    seed: int
+    to: int
+    heldout: int
+
+
+@dataclass
+class Progress:
+    """Where a run is. counters: of each node's trainer, with its files in the folder `round-N`. curve: a row an
+    evaluation: round, sampled and greedy of each node, counts of the rounds since the row before."""
+
+    round: int = 0
+    counters: list[dict[str, Any]] = field(default_factory=list)
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    cpu_seconds: float = 0.0
+
+
+def main() -> int:
+    options = parse()
+    work = Path(options.work)
+    work.mkdir(parents=True, exist_ok=True)
+    settings = {"every": options.every, "heldout": options.heldout}
+    kept = work / "settings.json"
+    if kept.exists() and json.loads(kept.read_text()) != settings:
+        say(f"{work} holds runs with {kept.read_text()}; give the same --every and --heldout, or another --work")
+        return 1
+    kept.write_text(json.dumps(settings))
+    if options.minutes is None or options.minutes > 0:
+        play_all(options, work)
+    runs = sapo_report.load(work, options.seeds)
+    if runs is None:
+        say("nothing to report yet: not every run has been scored after its first turn")
+        return 1
+    lines = "\n".join(sapo_report.markdown(runs))
+    print(lines)
+    if options.out:
+        out = Path(options.out)
+        out.write_text(lines + "\n")
+        sapo_report.plot(runs, out.with_suffix(".svg"))
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.sapo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of each run (default: {ROUNDS})")
+    parser.add_argument("--every", type=int, default=EVERY, help=f"rounds between evaluations (default: {EVERY})")
+    parser.add_argument("--heldout", type=int, default=HELDOUT, help=f"held-out tasks (default: {HELDOUT})")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help=f"default: {SEEDS}")
+    parser.add_argument("--minutes", type=float, help="begin no turn that would not end by then")
+    parser.add_argument("--workers", type=int, default=2, help="processes at once, of one thread each (default: 2)")
+    parser.add_argument("--work", default=".run/sapo", help="where the runs are kept (default: .run/sapo)")
+    parser.add_argument("--out", metavar="FILE.md", help="write the table there, and the plot beside it (.svg)")
+    return parser.parse_args()
+
+
+def play_all(options: argparse.Namespace, work: Path) -> None:
+    """All turns that the time allows, two at once, in an order that keeps the runs abreast."""
+    deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
+    turns, longest = iter(turns_of(options, work)), 0.0
+    waiting: dict[Future[str], float] = {}
+    with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
+        while True:
+            while len(waiting) < options.workers:
+                if deadline is not None and time.monotonic() + 1.1 * longest > deadline:
+                    break
+                if (turn := next(turns, None)) is None:
+                    break
+                waiting[pool.submit(play, turn)] = time.monotonic()
+            if not waiting:
+                return
+            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                longest = max(0.8 * longest, time.monotonic() - waiting.pop(future))
+                say(future.result())
+
+
+def turns_of(options: argparse.Namespace, work: Path) -> Iterator[Turn]:
+    """Those that are still to be played."""
+    folder = str(work)
+    for seed in options.seeds:
+        if not (work / f"{START}-{seed}.json").exists():
+            yield Turn(folder, START, seed, 0, options.heldout)
+    for last in (False, True):
+        for to in range(options.every, options.rounds + 1, options.every):
+            for seed in options.seeds:
+                for arm in (arm.key for arm in ARMS.values() if arm.last == last):
+                    if progress_of(work / f"{arm}-{seed}").round < to:
+                        yield Turn(folder, arm, seed, to, options.heldout)
+
+
+def play(turn: Turn) -> str:
+    """Plays a turn in a worker; a line that tells of it. A turn that is broken off leaves no trace."""
+    begun, cpu = time.monotonic(), time.process_time()
+    work = Path(turn.folder)
+    if turn.arm == START:
+        sampled, greedy = yardstick(turn.heldout).scores(Swarm(common(), ARMS["8-0"], turn.seed), 0)
+        write(work / f"{START}-{turn.seed}.json", {"round": 0, "sampled": sampled, "greedy": greedy})
+        return f"seed {turn.seed}, before training: {told(sampled, greedy)}"
+    folder = work / f"{turn.arm}-{turn.seed}"
+    progress = progress_of(folder)
+    swarm = Swarm(common(), ARMS[turn.arm], turn.seed)
+    before = folder / f"round-{progress.round}"
+    for number, counters in enumerate(progress.counters):
+        swarm.nodes[number].trainer.restore(before / str(number), counters)
+    counts: Counter[str] = Counter()
+    for round in range(progress.round, turn.to):
+        counts.update(swarm.play(round))
+    sampled, greedy = yardstick(turn.heldout).scores(swarm, turn.to)
+    progress.counters = []
+    for number, node in enumerate(swarm.nodes):
+        kept = folder / f"round-{turn.to}" / str(number)
+        kept.mkdir(parents=True, exist_ok=True)
+        progress.counters.append(node.trainer.save(kept))
+    progress.round = turn.to
+    progress.curve.append({"round": turn.to, "sampled": sampled, "greedy": greedy, "counts": dict(counts)})
+    progress.cpu_seconds += time.process_time() - cpu
+    write(folder / "progress.json", asdict(progress))
+    shutil.rmtree(before, ignore_errors=True)
+    seconds = time.monotonic() - begun
+    return f"seed {turn.seed}, {ARMS[turn.arm].title}, round {turn.to}: {told(sampled, greedy)}; {seconds:.0f} s"
+
+
+def progress_of(folder: Path) -> Progress:
+    kept = folder / "progress.json"
+    return Progress(**json.loads(kept.read_text())) if kept.exists() else Progress()
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".tmp")
+    beside.write_text(json.dumps(content))
+    beside.replace(path)
+
+
+def told(sampled: list[float], greedy: list[float]) -> str:
+    return f"held-out {sum(sampled) / len(sampled):.3f} sampled, {sum(greedy) / len(greedy):.3f} greedy"
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

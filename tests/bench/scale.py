@@ -1,0 +1,75 @@
+"""What a round's exchange costs a node as the swarm grows: swarmd's sharded keys beside GenRL's one key on stock nodes.
+
+    python -m tests.bench.scale --nodes 10 40 80 160 --rounds 5 --out docs/benchmarks/scale.md
+
+Every node is real: a DHT node with a p2pd of its own, several of them in a Python process. Run as root: it moves into
+network and process namespaces of its own, so that what loopback carries is theirs alone, and all ends with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from swarmd.system.startup import prepare_process
+
+prepare_process()
+
+from tests.bench.scale_costs import available_gib  # noqa: E402  (the environment comes first)
+from tests.bench.scale_report import report  # noqa: E402
+from tests.bench.scale_settings import MIB_PER_NODE  # noqa: E402
+from tests.bench.scale_swarm import Measured, measure, say  # noqa: E402
+
+_INSIDE = "SWARMD_BENCH_INSIDE"
+_SPARE_GIB = 2.0
+
+
+def main() -> int:
+    options = _options()
+    if _INSIDE not in os.environ:
+        _enter()
+    results: list[Measured] = []
+    for nodes in options.nodes:
+        needed = nodes * MIB_PER_NODE / 1024 + _SPARE_GIB
+        if available_gib() < needed:
+            say(f"{nodes} nodes left out: {available_gib():.1f} GiB of memory are available, {needed:.1f} are needed")
+            continue
+        results += [measure(scheme, nodes, options.rounds) for scheme in options.schemes]
+        if options.json:
+            options.json.write_text(json.dumps([dataclasses.asdict(result) for result in results], indent=1))
+        text = report(results, shlex.join(sys.argv[1:]))
+        if options.out:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(text)
+    print(report(results, shlex.join(sys.argv[1:])))
+    return int(any(result.error for result in results))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", type=int, nargs="+", default=[10, 40, 80, 160])
+    parser.add_argument("--rounds", type=int, default=5, help="that are counted, of each number of nodes")
+    parser.add_argument("--schemes", nargs="+", choices=("swarmd", "stock"), default=["swarmd", "stock"])
+    parser.add_argument("--out", type=Path, help="write the report there")
+    parser.add_argument("--json", type=Path, help="write every single figure there")
+    return parser.parse_args()
+
+
+def _enter() -> None:
+    """Starts over in namespaces of its own (unshare(1)): with the first process in them, all others end too."""
+    inside = [sys.executable, "-m", "tests.bench.scale", *sys.argv[1:]]
+    os.environ[_INSIDE] = "1"
+    os.execvp(
+        "unshare",
+        ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
+         "sh", "-c", 'ip link set lo up && "$@"', "sh", *inside],
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

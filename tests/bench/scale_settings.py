@@ -1,0 +1,24 @@
+"""What the scale bench fixes. No imports: both schemes' processes read it."""
+
+SWARM_ID = "5ca1e" + "0" * 27
+SHARDS = 32
+"""swarm.shards, its default."""
+
+PEERS_PER_ROUND = 16
+"""Records that a node of ours reads until it has enough (network.limits.peers_per_round)."""
+
+BEAM_SIZE = 30
+"""Nodes that GenRL lets hivemind keep in view when it looks for a key."""
+
+READ_SECONDS = 75.0
+"""For a round's reading: network.gather_seconds, a quarter of a round of 300 s."""
+
+GROUPS = 15
+"""Tasks in a record, four completions each: about 6 kB."""
+
+NODES_PER_PROCESS = 20
+WARM_UP_ROUNDS = 2
+"""Not counted: connections are made and tables of contacts fill."""
+
+MIB_PER_NODE = 85
+"""Memory that a node takes at most, p2pd and its share of Python."""

@@ -1,0 +1,191 @@
+"""A swarm of DHT nodes in some processes, and what its rounds cost."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.bench.scale_costs import cpu_seconds, load_average, loopback_bytes, resident_mib
+from tests.bench.scale_records import authors, record
+from tests.bench.scale_settings import NODES_PER_PROCESS, PEERS_PER_ROUND, WARM_UP_ROUNDS
+
+_ROOT = Path(__file__).resolve().parents[2]
+_IDLE_SECONDS = 20.0
+_LEAD_SECONDS = 0.5
+_END_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of all nodes together, CPU in seconds. bytes: over loopback."""
+
+    cpu: float
+    bytes: int
+
+
+@dataclass
+class Measured:
+    """One scheme with one number of nodes. Of the counted rounds: seconds of each gather, records it found, whether
+    each publishing succeeded, and costs by part. idle: CPU-seconds and bytes in _IDLE_SECONDS without any round."""
+
+    scheme: str
+    nodes: int
+    rounds: int = 0
+    gathers: list[float] = field(default_factory=list)
+    found: list[int] = field(default_factory=list)
+    stored: list[bool] = field(default_factory=list)
+    publishing: list[Cost] = field(default_factory=list)
+    gathering: list[Cost] = field(default_factory=list)
+    idle: list[Cost] = field(default_factory=list)
+    idle_seconds: float = _IDLE_SECONDS
+    resident: float = 0.0
+    daemons: float = 0.0
+    record_bytes: float = 0.0
+    loads: list[float] = field(default_factory=list)
+    error: str = ""
+
+    @property
+    def failed_reads(self) -> int:
+        return sum(count < min(PEERS_PER_ROUND, self.nodes - 1) for count in self.found)
+
+    @property
+    def share_read(self) -> float:
+        """Records that a gather found, mean."""
+        return sum(self.found) / max(1, len(self.found))
+
+
+class _Process:
+    """A worker. Its first answer comes when its nodes are up."""
+
+    def __init__(self, scheme: str, identities: Sequence[Path], state: Path, peers: Sequence[str]) -> None:
+        self.count = len(identities)
+        self.daemons: list[int] = []
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.scale_worker", scheme],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_ROOT, text=True,
+        )  # fmt: skip
+        self.tell({"identities": list(map(str, identities)), "state": str(state), "peers": list(peers)})
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def tell(self, message: dict[str, Any]) -> None:
+        assert self._popen.stdin is not None
+        self._popen.stdin.write(json.dumps(message) + "\n")
+        self._popen.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        assert self._popen.stdout is not None
+        line = self._popen.stdout.readline()
+        if not line:
+            raise RuntimeError(f"a worker ended with code {self._popen.wait()}; its stderr is above")
+        return dict(json.loads(line))
+
+    def end(self) -> None:
+        """Ends it with its nodes. Its p2pd processes are killed by the process id where it does not do it itself."""
+        try:
+            self.tell({"do": "end"})
+            self._popen.wait(_END_SECONDS)
+        except (OSError, subprocess.TimeoutExpired):
+            self._popen.kill()
+            self._popen.wait()
+
+
+def measure(scheme: str, nodes: int, rounds: int) -> Measured:
+    """Starts the nodes, lets them exchange, ends them. A failure is in the result's `error`."""
+    result = Measured(scheme, nodes)
+    processes: list[_Process] = []
+    with tempfile.TemporaryDirectory(prefix="swarmd-scale-") as state:
+        try:
+            _start(result, processes, Path(state))
+            for number in range(1, rounds + WARM_UP_ROUNDS + 1):
+                _round(result, processes, number, counted=number > WARM_UP_ROUNDS)
+            _idle(result, processes)
+        except (RuntimeError, OSError) as error:
+            result.error = str(error)
+        finally:
+            for process in processes:
+                process.end()
+    return result
+
+
+def _start(result: Measured, processes: list[_Process], state: Path) -> None:
+    identities, peers = list(authors(result.nodes)), list[str]()
+    for first in range(0, result.nodes, NODES_PER_PROCESS):
+        group = identities[first : first + NODES_PER_PROCESS]
+        # Those of the first process know none at first, but for its first node, which all others join at.
+        parts = [group] if peers else [group[:1], group[1:]]
+        for part in parts:
+            if not part:
+                continue
+            process = _Process(result.scheme, part, state, peers)
+            processes.append(process)
+            started = process.answer()
+            process.daemons = started["daemons"]
+            peers = peers or [started["address"]]
+    say(f"{result.scheme}, {result.nodes} nodes: started; load average {load_average():.1f}")
+
+
+def _round(result: Measured, processes: Sequence[_Process], round: int, *, counted: bool) -> None:
+    rng = random.Random(round)
+    records = [record(author, round, rng) for author in authors(result.nodes).values()]
+    before = _cost(processes)
+    first, tasks = 0, []
+    for process in processes:
+        tasks.append({"do": "publish", "round": round, "records": records[first : first + process.count]})
+        first += process.count
+    stored = _all(processes, tasks)
+    between = _cost(processes)
+    gathered = _all(processes, [{"do": "gather", "round": round}] * len(processes))
+    after = _cost(processes)
+    seconds = sorted(took for _, took in gathered)
+    say(
+        f"{result.scheme}, {result.nodes} nodes, round {round}{'' if counted else ' (not counted)'}: gather median "
+        f"{seconds[len(seconds) // 2]:.2f} s, least records {min(count for count, _ in gathered)}, CPU "
+        f"{(after.cpu - before.cpu) / result.nodes:.3f} s a node, {(after.bytes - before.bytes) / result.nodes / 1e3:.0f} kB "
+        f"a node, load {load_average():.1f}"
+    )
+    if not counted:
+        return
+    result.rounds += 1
+    result.stored += [bool(kept) for kept, _ in stored]
+    result.gathers += [took for _, took in gathered]
+    result.found += [count for count, _ in gathered]
+    result.publishing.append(Cost(between.cpu - before.cpu, between.bytes - before.bytes))
+    result.gathering.append(Cost(after.cpu - between.cpu, after.bytes - between.bytes))
+    result.loads.append(load_average())
+    result.record_bytes = sum(len(one["value"]) * 3 / 4 for one in records) / len(records)
+
+
+def _all(processes: Sequence[_Process], tasks: Sequence[dict[str, Any]]) -> list[tuple[Any, float]]:
+    at = time.time() + _LEAD_SECONDS
+    for process, task in zip(processes, tasks, strict=True):
+        process.tell({**task, "at": at})
+    return [(result, took) for process in processes for result, took in process.answer()["done"]]
+
+
+def _idle(result: Measured, processes: Sequence[_Process]) -> None:
+    before = _cost(processes)
+    time.sleep(_IDLE_SECONDS)
+    after = _cost(processes)
+    result.idle.append(Cost(after.cpu - before.cpu, after.bytes - before.bytes))
+    result.daemons = resident_mib(pid for process in processes for pid in process.daemons) / result.nodes
+    result.resident = result.daemons + resident_mib(process.pid for process in processes) / result.nodes
+
+
+def _cost(processes: Sequence[_Process]) -> Cost:
+    pids = [pid for process in processes for pid in (process.pid, *process.daemons)]
+    return Cost(cpu_seconds(pids), loopback_bytes())
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
