@@ -48,8 +48,9 @@ test-vm: system-needs .venv/ready-dev ## the .deb in a virtual machine with cgro
 	@$(VENV_PYTHON) -m pytest -o faulthandler_timeout=10800 tests/system/vm $(ARGS)
 
 # The package, and what tests/system calls: roots are made (mmdebstrap), booted (systemd-nspawn), or written to a disk.
+# And what tests/integration makes networks of: namespaces (ip), NAT (nft).
 system-needs:
-	@packaging/need-debian mmdebstrap systemd-container e2fsprogs util-linux man-db
+	@packaging/need-debian mmdebstrap systemd-container e2fsprogs util-linux man-db iproute2 nftables
 	@packaging/build-deb
 
 test-unit: .venv/ready-dev ## the fast tests only

@@ -6,12 +6,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from swarmd.config import Config
 from swarmd.coordination.clock import ClockCoordinator
+from swarmd.coordination.coordinator import StopAsked
 from swarmd.monitor.status import BOOTNODE, STATUS_FILE, PeersStatus, Status, StatusFile
 from swarmd.monitor.summary import summary
 from swarmd.network.network_process import NetworkDown
@@ -31,7 +31,10 @@ SERVE = "serve"
 """Its only phase."""
 
 _LOOK_SECONDS = 1.0
-_CALL_SECONDS = 10.0
+_CALL_SECONDS = 5.0
+
+Opened = tuple[int | None, int | None]
+"""The last round that records are kept for, and the process id of the network process that was told so."""
 
 
 def serve(config: Config, state: Path, previous: PreviousEnd) -> None:
@@ -62,17 +65,18 @@ def serve(config: Config, state: Path, previous: PreviousEnd) -> None:
             status = replace(status, peer_id=member.identity.peer_id, name=member.identity.name)
             event("ready", f"ready after {time.monotonic() - begun:.1f} s: bootnode {member.identity.name}", priority=5)
             status = _now(status, member, None, 0.0)
-            service.ready(_line(status, member))
+            service.ready(_line(status))
+            opened: Opened = None, None
             with phases.enter(SERVE):
                 while not stop.asked:
                     phases.beat()
-                    _open_round(config, member, phases)
+                    opened = _opened(config, member, phases, opened)
                     status = _now(status, member, phases.round, time.monotonic() - begun)
                     status_file.write(status)
                     if reload.take():
                         service.reloading()
-                        service.ready(_line(status, member))
-                    service.status(_line(status, member))
+                        service.ready(_line(status))
+                    service.status(_line(status))
                     stop.wait(_LOOK_SECONDS)
         ended = "stopped"
     finally:
@@ -82,15 +86,21 @@ def serve(config: Config, state: Path, previous: PreviousEnd) -> None:
     service.stopping(f"stopped: on {stop.signal_name}")
 
 
-def _open_round(config: Config, member: Membership, phases: Phases) -> None:
-    """Has the records of the rounds around this one kept for others."""
+def _opened(config: Config, member: Membership, phases: Phases, before: Opened) -> Opened:
+    """Has the records of the rounds around this one kept for others: once a round, and by each network process anew."""
     clock = ClockCoordinator(config.coordinator.epoch, config.coordinator.round_seconds, time.time, lambda _: True)
-    round = clock.next_round(None)
-    if round != phases.round or member.process.restarts:
-        phases.round = round
-        # A process that is being replaced is told at the next look.
-        with suppress(NetworkDown):
-            member.process.call("open", _CALL_SECONDS, phases.beat, round=round)
+    try:
+        phases.round = clock.next_round(None)
+    except StopAsked:
+        return before  # the first round has yet to begin
+    wanted = phases.round, member.process.pid
+    if wanted == before:
+        return before
+    try:
+        member.process.call("open", _CALL_SECONDS, phases.beat, round=phases.round)
+    except NetworkDown:
+        return before  # a process that is being replaced is told at the next look
+    return wanted
 
 
 def _now(status: Status, member: Membership, round: int | None, uptime: float) -> Status:
@@ -108,5 +118,5 @@ def _now(status: Status, member: Membership, round: int | None, uptime: float) -
     )
 
 
-def _line(status: Status, member: Membership) -> str:
-    return summary(status, member.trouble())
+def _line(status: Status) -> str:
+    return summary(status, status.network.problem if status.network is not None else "")

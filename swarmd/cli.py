@@ -14,13 +14,12 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from swarmd.arguments import parser
 from swarmd.system.events import crashed, refused
 from swarmd.system.exits import EXIT_CONFIG, EXIT_OK, EXIT_RESTART, ConfigurationError, RestartableError
-from swarmd.system.installation import become_owner, installation, status_directory
+from swarmd.system.installation import become_owner, installation
 from swarmd.system.redaction import conceal, one_line, redact
 from swarmd.system.startup import prepare_process
 from swarmd.system.streams import report_uncaught
@@ -182,62 +181,21 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from swarmd.monitor.lines import status_lines
-    from swarmd.monitor.status import StatusError, read_status
+    from swarmd.report_commands import status_command
 
-    try:
-        status = read_status(_what_the_node_writes(options))
-    except StatusError as error:
-        print(f"swarmd: {error}", file=sys.stderr)
-        return _FAILED
-    if options.json:
-        _print_json(status)
-    else:
-        print("\n".join(map(one_line, status_lines(status))))  # what a node writes shall not steer the terminal
-    return EXIT_OK
-
-
-def _what_the_node_writes(options: argparse.Namespace) -> Path:
-    """Where the node puts what it tells of itself while it runs."""
-    from swarmd.system.paths import default_state_directory, runtime_directory
-
-    if options.state is not None:
-        return Path(options.state)
-    own = default_state_directory()
-    return runtime_directory(own) if "RUNTIME_DIRECTORY" in os.environ else status_directory(options.instance, own)
+    return status_command(options)
 
 
 def _peers(options: argparse.Namespace) -> int:
-    from swarmd.peers import NoPeers, peer_lines, peers
+    from swarmd.report_commands import peers_command
 
-    its_own = options.config is not None or options.state is None
-    try:
-        told = peers(_what_the_node_writes(options), options.config, its_own)
-    except NoPeers as error:
-        if options.json:
-            _print_json([])
-        print(f"swarmd: {error}", file=sys.stderr)
-        return _FAILED
-    if options.json:
-        _print_json(told.peers)
-    else:
-        print("\n".join(map(one_line, peer_lines(told))))
-    return EXIT_OK
+    return peers_command(options)
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from swarmd.doctor import examine, finding_lines
-    from swarmd.system.paths import default_state_directory
+    from swarmd.report_commands import doctor_command
 
-    named = installation(options.instance)
-    state = options.state or (named.state if options.instance is not None else default_state_directory())
-    found = examine(options.config, state, _what_the_node_writes(options), named)
-    ok = not any(finding.result == "failed" for finding in found)
-    if options.json:
-        _print_json({"ok": ok, "findings": [vars(finding) for finding in found]})
-    else:
-        print("\n".join(map(one_line, finding_lines(found))))
-    return EXIT_OK if ok else _FAILED
+    return doctor_command(options)
 
 
 def _restarts(options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ configured, the hub.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from swarmd.monitor.status import ENDED, StatusError, read_status
 from swarmd.swarming import in_a_swarm
 from swarmd.system.exits import ConfigurationError
 from swarmd.system.installation import Installation, become_owner
+from swarmd.system.paths import cache_directory
 from swarmd.unbuilt import refuse_what_is_not_built
 
 Check = Callable[[Look], Iterator[Finding]]
@@ -53,8 +55,13 @@ def examine(config_path: Path | None, state: Path, written: Path, named: Install
         refuse_what_is_not_built(config)
     except (ConfigErrors, ConfigurationError) as error:
         fix = f"swarmd check --no-plan{f' --config {config_path}' if config_path else ''}"
+        denied = os.strerror(errno.EACCES)
         return [
-            *(Finding("config", "failed", line.strip(), fix) for line in str(error).splitlines() if line.strip()),
+            *(
+                Finding("config", "failed", line.strip(), "sudo swarmd doctor" if denied in line else fix)
+                for line in str(error).splitlines()
+                if line.strip()
+            ),
             Finding("everything-else", "skipped", "all else is looked at when the configuration can be used"),
         ]
     try:
@@ -67,6 +74,12 @@ def examine(config_path: Path | None, state: Path, written: Path, named: Install
         become_owner(state)
     except ConfigurationError as error:
         return [*findings, Finding("state", "failed", str(error), f"sudo chown -R USER {state}")]
+    # As in the unit: what libraries write when they are imported belongs into the cache, not into the state.
+    os.environ.setdefault("MPLCONFIGDIR", str(cache_directory() / "matplotlib"))
+    if not os.access(os.__file__, os.R_OK):
+        # Say, an environment in root's home for a node of another user: it could not run, nor can what follows here.
+        message = f"user {os.geteuid()}, whose {state} is, cannot read where this program is ({os.__file__})"
+        return [*findings, Finding("program", "failed", message, "install the package, whose files all can read")]
     checks = {**_OF_ANY_NODE, **(_OF_A_MEMBER if in_a_swarm(config) else {})}
     return [*findings, *(finding for name, check in checks.items() for finding in _carried_out(name, check, look))]
 

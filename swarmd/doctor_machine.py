@@ -73,7 +73,7 @@ def _checkpoint_bytes(look: Look) -> int:
     folder = Path(str(last.get("path") or ""))
     if look.state not in folder.parents or not folder.is_dir():
         return 0
-    return sum(entry.stat().st_size for entry in folder.iterdir() if entry.is_file(follow_symlinks=False))
+    return sum(entry.stat(follow_symlinks=False).st_size for entry in folder.iterdir())
 
 
 def memory(look: Look) -> Iterator[Finding]:

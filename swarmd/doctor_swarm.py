@@ -112,8 +112,8 @@ def reasoning_gym(_: Look) -> Iterator[Finding]:
     if here == pinned.partition(";")[0].strip():
         yield Finding("reasoning-gym", "ok", f"the tasks are made by reasoning-gym {here}")
     else:
-        yield Finding("reasoning-gym", "failed", f"reasoning-gym is {here}, and this swarmd needs {pinned}: peers refuse "
-                      "this node's tasks", f"pip install reasoning-gym=={pinned}  # or install the package anew")
+        yield Finding("reasoning-gym", "failed", f"reasoning-gym is {here}, and this swarmd needs {pinned}: peers "
+                      "refuse this node's tasks", f"pip install reasoning-gym=={pinned}  # or install swarmd anew")
 
 
 def clock(_: Look) -> Iterator[Finding]:

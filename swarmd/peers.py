@@ -57,7 +57,8 @@ def _may_be_in_a_swarm(config: Path | None) -> bool:
 
 def peer_lines(told: PeersReport) -> Iterator[str]:
     """The report for people."""
-    count = f"{len(told.peers)} peers, {sum(row['connected'] for row in told.peers)} connected"
+    connected = sum(row["connected"] for row in told.peers)
+    count = f"{len(told.peers)} peer{'s' * (len(told.peers) != 1)}, {connected} connected"
     yield f"{count}; {'as of' if told.running else 'the node is not running; as it was at'} {told.time}"
     if not told.peers:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from swarmd.monitor.status import BOOTNODE
+from swarmd.monitor.status import BOOTNODE, ENDED
 
 _MIB = 1024 * 1024
 _REACHABLE = {
@@ -55,19 +55,22 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
 
 
 def _network_lines(status: dict[str, Any]) -> Iterator[str]:
-    """Of a node in a swarm: who is there, and whether others can call it."""
+    """Of a node in a swarm: who is there, and whether others can call it; of one that has ended, who it was."""
     network = status.get("network")
     if not network:
         return
     yield f"swarm       {network['swarm'] or network['swarm_id']}"
     yield f"node        {status.get('name') or '-'} ({status.get('peer_id') or '-'})"
+    if status["state"] in ENDED:
+        return
     if network["problem"]:
         yield f"network     down: {network['problem']}"
         return
     known = f", {network['known']} published lately" if status.get("role") != BOOTNODE else ""
     skew = network["clock_skew_s"]
     clock = "" if skew is None else f"; their clocks are {abs(skew):.2f} s {'ahead of' if skew > 0 else 'behind'} ours"
-    yield f"network     {network['connected']} peers connected{known}; {_REACHABLE[network['reachable']]}{clock}"
+    peers = f"{network['connected']} peer{'s' * (network['connected'] != 1)} connected"
+    yield f"network     {peers}{known}; {_REACHABLE[network['reachable']]}{clock}"
     for address in network["addresses"]:
         yield f"address     {address}"
 

@@ -84,9 +84,10 @@ class ChildStatus:
 @dataclass(frozen=True)
 class NetworkStatus:
     """The node's place in its swarm. swarm: the swarm's name, "" for one without. connected, known: peers that answer,
-    and whose records came in the last rounds. reachable: whether peers could call this node back, None while none tried. addresses:
-    multiaddresses for others. clock_skew_s: seconds that the peers' clocks are ahead of this one. bytes_in, bytes_out:
-    of DHT messages since the network process started. problem: why there is no connection, "" while there is.
+    and whose records came in the last rounds. reachable: whether peers could call this node back, None while none
+    tried. addresses: multiaddresses for others. clock_skew_s: seconds that the peers' clocks are ahead of this one.
+    bytes_in, bytes_out: of DHT messages since the network process started. problem: why there is no connection, ""
+    while there is.
     """
 
     swarm: str

@@ -43,4 +43,4 @@ def _bootnode_parts(status: Status) -> Iterator[str]:
     state = "serving" if status.state == "training" else status.state
     yield f"bootnode, {state}" if status.round is None else f"bootnode, {state}: round {status.round}"
     if status.network is not None:
-        yield f"{status.network.connected} peers connected"
+        yield f"{status.network.connected} peer{'s' * (status.network.connected != 1)} connected"

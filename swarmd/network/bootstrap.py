@@ -19,6 +19,10 @@ _FIRST_DELAY, _LONGEST_DELAY = 1.0, 60.0
 _TICK = 1.0
 _SILENT_SECONDS = 15.0
 _PINGS_AT_ONCE = 16
+_CLOCKS_ENOUGH = 8  # for a median that one wrong clock does not move
+# Where so many have been heard of lately the swarm is there, and one ping a tick finds who is gone: to ping everybody
+# in a swarm of hundreds would cost each node more than the rounds do.
+_PEERS_ENOUGH = 24
 _CONNECT_SECONDS = 5.0
 _CONNECTS_AT_ONCE = 8
 _LIST_SECONDS = 2.0
@@ -72,6 +76,7 @@ class Bootstrap:
     async def _step(self) -> None:
         now = time.monotonic()
         await self._ping_silent()
+        await self._ask_the_time()
         if not self.connected() and not self._alone:
             self.hurry()
         if now >= self._next_try:
@@ -97,11 +102,19 @@ class Bootstrap:
         self._alone = not connected
 
     async def _ping_silent(self) -> None:
-        silent = self._calls.contacts.silent_for(_SILENT_SECONDS)[:_PINGS_AT_ONCE]
+        enough = len(self._calls.contacts.recent(_SILENT_SECONDS)) >= _PEERS_ENOUGH
+        silent = self._calls.contacts.silent_for(_SILENT_SECONDS)[: 1 if enough else _PINGS_AT_ONCE]
         answers = await asyncio.gather(*(self._calls.ping(peer_id) for peer_id in silent))
         for peer_id, answered in zip(silent, answers, strict=True):
             if not answered:
                 await self._renew(peer_id)
+
+    async def _ask_the_time(self) -> None:
+        """Who is heard of all the time is not silent and would never be pinged, which alone tells its clock."""
+        known, contacts = self._calls.clock_skews(), self._calls.contacts
+        unknown = [peer for peer in self.connected() if peer not in known and not contacts.paused(peer)]
+        if unknown and len(known) < _CLOCKS_ENOUGH:
+            await self._calls.ping(random.choice(unknown))
 
     async def _renew(self, peer_id: str) -> None:
         """p2pd may hold a connection of which only the peer knows that it is gone: closed, it is made anew."""

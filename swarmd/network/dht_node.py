@@ -184,7 +184,7 @@ class SwarmNode:
         size and expiration. Not more than 4000 records a key.
         """
         places = {key_id(key): key for key in keys}
-        search = Search(self._calls, places, self._genuine)
+        search = Search(self._calls, places, self._genuine, records_only=True)
         for place in places:
             search.add(place, self._cache.get(place))
             search.add(place, self._store.get(place))

@@ -12,8 +12,8 @@ import random
 import time
 from typing import Any
 
-from swarmd.network.dht_calls import MOST_NEIGHBOURS, DhtCalls, read_id, to_bytes
-from swarmd.network.hivemind_dht import P2P, P2PContext, PeerID, ServicerBase, dht_pb2
+from swarmd.network.dht_calls import MOST_NEIGHBOURS, DhtCalls, peer_of, read_id, to_bytes
+from swarmd.network.hivemind_dht import P2P, P2PContext, ServicerBase, dht_pb2
 from swarmd.network.p2p_daemon import waiting_messages
 from swarmd.network.reach import Reach
 from swarmd.network.record_store import RecordLimits, RecordStore
@@ -114,7 +114,7 @@ class DhtServer(ServicerBase):
                 room -= self._fill(result, place, room // (len(keys) - number))
             for node_id, peer_id in self._calls.contacts.nearest(place, MOST_NEIGHBOURS, exclude=asker):
                 result.nearest_node_ids.append(to_bytes(node_id))
-                result.nearest_peer_ids.append(PeerID.from_base58(peer_id).to_bytes())
+                result.nearest_peer_ids.append(peer_of(peer_id).to_bytes())
         self._calls.traffic.bytes_out += response.ByteSize()
         return response
 

@@ -116,8 +116,12 @@ _SIGNATURES: dict[str, tuple[Any, str]] = {
     ),
 }
 _FIELDS: dict[str, tuple[Any, tuple[str, ...]]] = {
-    # Read by swarmd.network.p2p_daemon: whether the pipe to p2pd still flows, what waits to be sent, what leaks.
-    "ControlClient": (ControlClient, ("_read_task", "_write_task", "_pending_messages", "_handler_tasks")),
+    # Read by swarmd.network.p2p_daemon: whether the pipe to p2pd still flows, what waits to be sent, what leaks. The
+    # calls that wait it replaces.
+    "ControlClient": (
+        ControlClient,
+        ("_read_task", "_write_task", "_pending_messages", "_pending_calls", "_handler_tasks"),
+    ),
     "P2P": (
         P2P,
         ("peer_id", "_client", "_child", "_alive", "_reader_task", "_daemon_listen_maddr", "_client_listen_maddr"),

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from swarmd.network.hivemind_dht import DEFAULT_MAX_MSG_SIZE, P2P, Multiaddr, P2PDaemonError, p2pclient, p2pd_path
 from swarmd.system.child import die_with
@@ -106,6 +107,18 @@ def _port_message(address: str, port: int, error: OSError) -> str:
     return f"network.listen: {address}: {error.strerror}; name an address of this machine in network.listen"
 
 
+class PendingCalls(dict[UUID, asyncio.Future[Any]]):
+    """Calls that wait for p2pd's answer; those that were given up are as good as gone.
+
+    hivemind sets the answer of every call that is `in` here, and where its sender gave it up in that very moment, the
+    task that reads all answers dies of InvalidStateError: p2pd would have to be started anew.
+    """
+
+    def __contains__(self, call_id: object) -> bool:
+        future = self.get(call_id) if isinstance(call_id, UUID) else None
+        return future is not None and not future.done()
+
+
 class Daemon(P2P):
     """A running p2pd and the connection to it. As hivemind's P2P, but for how it starts."""
 
@@ -138,6 +151,7 @@ class Daemon(P2P):
                     listen_maddr=self._client_listen_maddr,
                     persistent_conn_max_msg_size=DEFAULT_MAX_MSG_SIZE,
                 )
+                self._client.control._pending_calls = PendingCalls()
                 await self._ping_daemon()
         except TimeoutError:
             await self.kill()

@@ -109,7 +109,7 @@ def read_peers(directory: Path) -> PeersReport:
     if not isinstance(document, dict) or document.get("format") != _FORMAT:
         raise NoReport(f"{path} is no report of peers of this version")
     time, listed = document.get("time"), document.get("peers")
-    if not _is_text(time) or not isinstance(listed, list):
+    if not isinstance(time, str) or len(time) > _LONGEST_TEXT or not isinstance(listed, list):
         raise NoReport(f"{path} is no report of peers")
     running = lives(document.get("process"))
     peers = [row for entry in listed[:MOST_PEERS] if (row := _checked(entry, running)) is not None]

@@ -25,10 +25,10 @@ _ANSWER_SECONDS = 8.0
 _LIST_SECONDS = 2.0
 _TRIES_AT_ONCE = 4
 # Who asks again sooner is told what was found then: nobody is to make this node knock at a door all the time.
-_TRIED_AGAIN_SECONDS = 20.0
+_TRIED_AGAIN_SECONDS = 10.0
 _MOST_TRIED = 256
-_ASK_SECONDS = 30.0
-_FIRST_ASK_SECONDS = 2.0
+_ASK_SECONDS = 15.0
+_NOBODY_SECONDS = 1.0
 _RECENT_SECONDS = 40.0
 _VERDICTS = 4
 
@@ -51,14 +51,12 @@ class Reach:
     async def run(self) -> None:
         """Asks a connected peer, drawn at random, from time to time, for ever."""
         while True:
-            peers = self._calls.contacts.recent(_RECENT_SECONDS)
-            told = None
+            peers = sorted(self._calls.contacts.recent(_RECENT_SECONDS))
             if peers:
-                told = await self._calls.could_connect(random.choice(sorted(peers)), _ANSWER_SECONDS)
-            if told is not None:
-                self._verdicts.append(told)
-            pause = _ASK_SECONDS if told is not None and len(self._verdicts) == _VERDICTS else _FIRST_ASK_SECONDS
-            await asyncio.sleep(pause * random.uniform(0.75, 1.25))
+                told = await self._calls.could_connect(random.choice(peers), _ANSWER_SECONDS)
+                if told is not None:
+                    self._verdicts.append(told)
+            await asyncio.sleep((_ASK_SECONDS if peers else _NOBODY_SECONDS) * random.uniform(0.75, 1.25))
 
     async def try_peer(self, peer_id: str) -> bool | None:
         """Whether a new connection to the peer, there where it is connected from, can be made; None: not tried."""

@@ -15,6 +15,7 @@ from swarmd.network.admission import Admission
 from swarmd.network.admission_rules import RawRecord
 from swarmd.network.dialects import Dialect, OutgoingGroup
 from swarmd.network.records import AdmittedGroup
+from swarmd.network.shard_sample import Found, read_sample
 from swarmd.network.signing import Signer
 from swarmd.tasks.dataset_settings import MixError
 from swarmd.tasks.mix import TaskMix
@@ -22,18 +23,13 @@ from swarmd.tasks.provenance import Provenance, task_seed
 
 _POLL_SECONDS = 0.5
 _PUBLISH_SECONDS = 10.0
-_READ_SECONDS = 10.0
 # A peer that has published in one of these last rounds is waited for.
 _EXPECTED_ROUNDS = 3
 # Within the 900 s that readers allow, whatever the round's length is.
 _LONGEST_LIFE = 850.0
-_KEYS_AT_ONCE = 8
 _ENOUGH = 0.75
 
 _log = logging.getLogger("swarmd")
-
-Found = Mapping[str, Mapping[str, tuple[bytes, float]]]
-"""key -> subkey -> (value, expiration)."""
 
 
 class RecordSpace(Protocol):
@@ -48,7 +44,7 @@ class RecordSpace(Protocol):
 
 @dataclass(frozen=True)
 class Exchanged:
-    """groups: admitted in this exchange. seen: peers of whom a record was found. published: groups that went out."""
+    """groups: admitted in this exchange. seen: peers of whom a record was found, late ones included. published: groups that went out."""
 
     groups: list[AdmittedGroup]
     seen: int
@@ -153,11 +149,13 @@ class RoundExchange:
     async def _gather(self, round: int, deadline: float) -> tuple[list[AdmittedGroup], int]:
         admitted: list[AdmittedGroup] = []
         seen: set[str] = set()
+        met: set[str] = set()
         late = True
         while True:
             rounds = [round, round - 1] if late and round > 0 else [round]
-            for number in rounds:
-                found = await self._read(number, deadline)
+            # Both at once: where a round trip takes 200 ms there is not time for one after the other.
+            read = (read_sample(self._space.gather, self._dialect.keys(n), self._most_peers, deadline) for n in rounds)
+            for number, found in zip(rounds, await asyncio.gather(*read), strict=True):
                 raws = [
                     RawRecord(number, key, subkey, value, expires, self._address_of(subkey))
                     for key, records in found.items()
@@ -166,27 +164,16 @@ class RoundExchange:
                 ]
                 # In a thread: making tasks anew may take a second, and the link must be answered meanwhile.
                 admitted += await asyncio.to_thread(self._admission.admit, raws, round, self._clock())
+                met.update(raw.subkey for raw in raws)
                 if number == round:
                     seen.update(raw.subkey for raw in raws)
             late = False
             self._note(round, seen)
             if self._all_there(seen, round):
-                return admitted, len(seen)
+                return admitted, len(met)
             if time.monotonic() + _POLL_SECONDS >= deadline:
-                return admitted, len(seen)
+                return admitted, len(met)
             await asyncio.sleep(_POLL_SECONDS)
-
-    async def _read(self, round: int, deadline: float) -> Found:
-        """A random sample of the round's shards, large enough for the records of `most_peers` peers."""
-        keys = list(self._dialect.keys(round))
-        random.shuffle(keys)
-        found: dict[str, Mapping[str, tuple[bytes, float]]] = {}
-        for start in range(0, len(keys), _KEYS_AT_ONCE):
-            left = deadline - time.monotonic()
-            if left <= 0 or sum(map(len, found.values())) >= self._most_peers:
-                break
-            found.update(await self._space.gather(keys[start : start + _KEYS_AT_ONCE], min(_READ_SECONDS, left)))
-        return found
 
     def _note(self, round: int, seen: set[str]) -> None:
         for peer in seen:

@@ -18,6 +18,8 @@ from swarmd.tasks.provenance import SLOTS_PER_TASK, Provenance, task_seed
 # An answer may take this much longer than the exchange itself: the last records are being admitted.
 _ANSWER_SECONDS = 10.0
 _RETRY_SECONDS = 0.5
+# Verdicts are not worth the start of the next round.
+_REPORT_SECONDS = 1.0
 
 
 class Swarm(Communication):
@@ -78,7 +80,7 @@ class Swarm(Communication):
         if verdicts:
             # Whoever replaces a process that is gone has lost this round's opinion of them, no more.
             with contextlib.suppress(NetworkDown):
-                self._process.call("verdicts", _ANSWER_SECONDS, self._beat, verdicts=verdicts)
+                self._process.call("verdicts", _REPORT_SECONDS, self._beat, verdicts=verdicts)
 
     def _exchange(self, round: int, groups: list[dict[str, Any]]) -> Mapping[str, Any]:
         now = time.time()
@@ -86,8 +88,10 @@ class Swarm(Communication):
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             try:
+                # Not beyond the round's end: without an answer the node trains on its own groups, but in this round.
+                patience = min(left + _ANSWER_SECONDS, max(left, self._round_ends(round) - time.time()))
                 answer: Mapping[str, Any] = self._process.call(
-                    "share", left + _ANSWER_SECONDS, self._beat, round=round, groups=groups, seconds=left,
+                    "share", patience, self._beat, round=round, groups=groups, seconds=left,
                     expires=self._round_ends(round + 1),
                 )  # fmt: skip
             except NetworkDown as error:

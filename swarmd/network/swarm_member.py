@@ -124,6 +124,8 @@ class SwarmMember:
 
         mix = _mix(self._settings.datasets)
         table = load_table(LEGACY_TABLE) if self._settings.dialect != "swarmd" else None
+        if table is not None:
+            len(table)  # made now: it takes a second, which the first record of a GenRL node would have to wait for
         limits, swarm_id = self._settings.limits, self._settings.swarm_id
         reputation = Reputation(self._settings.state_directory / REPUTATION_FILE)
         admission = Admission(swarm_id, self._identity.peer_id, self._dialect, mix, table, limits, reputation)

@@ -34,7 +34,6 @@ import os
 import shutil
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
@@ -49,7 +48,7 @@ prepare_process()
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 from tests.bench import sapo_report  # noqa: E402  (the environment comes first)
-from tests.bench.sapo_swarm import ARMS, Swarm, common, yardstick  # noqa: E402
+from tests.bench.sapo_swarm import ARMS, Swarm, add, common, yardstick  # noqa: E402
 
 ROUNDS, EVERY, SEEDS, HELDOUT = 100, 20, (1, 2, 3), 500
 START = "start"
@@ -158,7 +157,7 @@ def play(turn: Turn) -> str:
     begun, cpu = time.monotonic(), time.process_time()
     work = Path(turn.folder)
     if turn.arm == START:
-        sampled, greedy = yardstick(turn.heldout).scores(Swarm(common(), ARMS["8-0"], turn.seed), 0)
+        sampled, greedy = yardstick(turn.heldout).scores(Swarm(common(), ARMS["8-0"], turn.seed))
         write(work / f"{START}-{turn.seed}.json", {"round": 0, "sampled": sampled, "greedy": greedy})
         return f"seed {turn.seed}, before training: {told(sampled, greedy)}"
     folder = work / f"{turn.arm}-{turn.seed}"
@@ -167,17 +166,17 @@ def play(turn: Turn) -> str:
     before = folder / f"round-{progress.round}"
     for number, counters in enumerate(progress.counters):
         swarm.nodes[number].trainer.restore(before / str(number), counters)
-    counts: Counter[str] = Counter()
+    counts: dict[str, float] = {}
     for round in range(progress.round, turn.to):
-        counts.update(swarm.play(round))
-    sampled, greedy = yardstick(turn.heldout).scores(swarm, turn.to)
+        add(counts, swarm.play(round))
+    sampled, greedy = yardstick(turn.heldout).scores(swarm)
     progress.counters = []
     for number, node in enumerate(swarm.nodes):
         kept = folder / f"round-{turn.to}" / str(number)
         kept.mkdir(parents=True, exist_ok=True)
         progress.counters.append(node.trainer.save(kept))
     progress.round = turn.to
-    progress.curve.append({"round": turn.to, "sampled": sampled, "greedy": greedy, "counts": dict(counts)})
+    progress.curve.append({"round": turn.to, "sampled": sampled, "greedy": greedy, "counts": counts})
     progress.cpu_seconds += time.process_time() - cpu
     write(folder / "progress.json", asdict(progress))
     shutil.rmtree(before, ignore_errors=True)

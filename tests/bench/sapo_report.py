@@ -12,8 +12,6 @@ from typing import Any
 
 from tests.bench.sapo_swarm import ARMS, NODES, OFFERED, TASKS, Arm
 
-SEEDS_NEEDED = 2
-"""For a standard error."""
 REFERENCES = ("8-0", "8-0-filtered", "all-0")
 MEASURES = ("sampled", "greedy")
 
@@ -184,12 +182,13 @@ def minus(values: Sequence[float], others: Sequence[float]) -> list[float]:
 
 
 def standard_error(values: Sequence[float]) -> float:
-    """Of the mean; NaN of a single one."""
-    return stdev(values) / math.sqrt(len(values)) if len(values) >= SEEDS_NEEDED else math.nan
+    """Of the mean; 0 where a single one says nothing of it."""
+    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 def with_error(values: Sequence[float], sign: bool = False) -> str:
-    return f"{fmean(values):{'+' if sign else ''}.3f} ± {standard_error(values):.3f}"
+    mean = f"{fmean(values):{'+' if sign else ''}.3f}"
+    return f"{mean} ± {standard_error(values):.3f}" if len(values) > 1 else mean
 
 
 def head(first: str, *titles: str) -> Iterator[str]:

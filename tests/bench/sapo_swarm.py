@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import random
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -125,7 +124,7 @@ class Node:
         self._tokens += sum(len(completion.token_ids) for group in groups for completion in group)
         return groups
 
-    def learn(self, arm: Arm, records: Mapping[str, Record]) -> Counter[str]:
+    def learn(self, arm: Arm, records: Mapping[str, Record]) -> dict[str, float]:
         """Scores own groups and those of the peers' records, selects as the arm says, and trains; what came of it, in
         counts. reward: the sum over own completions."""
         state, own, seed = self._state, self.agent, f"{self._state.round}/{self.agent}"
@@ -141,7 +140,7 @@ class Node:
         self.trainer.train(state, self._data, self._rewards)
         update, peers_used = self.trainer.last_update, sum(chosen.used.values())
         self._rewards.reset()
-        return Counter(
+        return dict(
             node_rounds=1,
             sampled_tokens=self._tokens,
             completions=len(mine),
@@ -164,16 +163,17 @@ class Swarm:
         self.nodes = [Node(common, seed * NODES + number) for number in range(NODES)]
         self._frozen = [Node(common, seed * NODES + number) for number in range(NODES)] if arm.frozen else []
 
-    def play(self, round: int) -> Counter[str]:
-        """One round of all: everybody answers before anybody learns."""
+    def play(self, round: int) -> dict[str, float]:
+        """One round of all: everybody answers before anybody learns. The sum of what came of it."""
         records = {node.agent: node.answer(round) for node in self.nodes}
         if self._frozen:
             records = {node.agent: node.answer(round) for node in self._frozen}
         if self.arm.peers == 0:
             records = {}
-        total: Counter[str] = Counter()
+        total: dict[str, float] = {}
         for node in self.nodes:
-            total.update(node.learn(self.arm, {peer: record for peer, record in records.items() if peer != node.agent}))
+            others = {peer: record for peer, record in records.items() if peer != node.agent}
+            add(total, node.learn(self.arm, others))
         return total
 
 
@@ -181,13 +181,31 @@ class Yardstick:
     """The held-out tasks of `swarmd eval`, with the same sampling noise for a node in every arm and round."""
 
     def __init__(self, common: Common, samples: int) -> None:
-        self._environment = open_environment(common.config, EMBEDDED, ScorerHere(), "bench", samples, HELDOUT_SEED)
+        environment = open_environment(common.config, EMBEDDED, ScorerHere(), "bench", samples, HELDOUT_SEED)
         self._temperature = common.recipe.temperature
+        # One for all: making the tasks takes time.
+        self._evaluator = Evaluator(environment, self, self._temperature)
+        self._answering: GRPOTrainer | None = None
 
-    def scores(self, swarm: Swarm, round: int) -> tuple[list[float], list[float]]:
+    def scores(self, swarm: Swarm) -> tuple[list[float], list[float]]:
         """Of each node: sampled, greedy."""
-        rows = [Evaluator(self._environment, node.trainer, self._temperature).run(round) for node in swarm.nodes]
-        return [row.sampled for row in rows], [row.greedy for row in rows]
+        found: list[tuple[float, float]] = []
+        for node in swarm.nodes:
+            self._answering = node.trainer
+            found.append((self._evaluator.score(self._temperature).mean, self._evaluator.score(0.0).mean))
+        return [sampled for sampled, _ in found], [greedy for _, greedy in found]
+
+    def answer(
+        self, inputs: Any, temperature: float, progress: Callable[[int, int], None] | None
+    ) -> list[list[Completion]]:
+        """The evaluator's question to the node whose turn it is."""
+        assert self._answering is not None
+        return self._answering.answer(inputs, temperature, progress)
+
+
+def add(total: dict[str, float], counts: Mapping[str, float]) -> None:
+    for name, count in counts.items():
+        total[name] = total.get(name, 0) + count
 
 
 @functools.cache

@@ -39,7 +39,9 @@ def main() -> int:
         if available_gib() < needed:
             say(f"{nodes} nodes left out: {available_gib():.1f} GiB of memory are available, {needed:.1f} are needed")
             continue
-        results += [measure(scheme, nodes, options.rounds) for scheme in options.schemes]
+        results += [
+            measure(scheme, nodes, options.rounds, options.spread, options.patience) for scheme in options.schemes
+        ]
         if options.json:
             options.json.write_text(json.dumps([dataclasses.asdict(result) for result in results], indent=1))
         text = report(results, shlex.join(sys.argv[1:]))
@@ -54,6 +56,15 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, nargs="+", default=[10, 40, 80, 160])
     parser.add_argument("--rounds", type=int, default=5, help="that are counted, of each number of nodes")
+    parser.add_argument(
+        "--spread", type=float, default=0.0, metavar="SECONDS",
+        help="for each node, of the time within which all publish, and all read; a second at least (default: 0). More "
+        "of it keeps a machine with few cores from being what is measured",
+    )  # fmt: skip
+    parser.add_argument(
+        "--patience", type=float, default=1.0, metavar="FACTOR",
+        help="multiplies the time limits of both schemes, where other work takes the machine (default: 1)",
+    )  # fmt: skip
     parser.add_argument("--schemes", nargs="+", choices=("swarmd", "stock"), default=["swarmd", "stock"])
     parser.add_argument("--out", type=Path, help="write the report there")
     parser.add_argument("--json", type=Path, help="write every single figure there")

@@ -7,6 +7,7 @@ import os
 import random
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def key_folder() -> Path:
     return folder
 
 
+@cache
 def authors(count: int) -> dict[Path, Author]:
     """So many identities by the file of their key."""
     folder, found = key_folder(), {}

@@ -16,8 +16,8 @@ READ_SECONDS = 75.0
 GROUPS = 15
 """Tasks in a record, four completions each: about 6 kB."""
 
-NODES_PER_PROCESS = 20
-WARM_UP_ROUNDS = 2
+NODES_PER_PROCESS = 10
+WARM_UP_ROUNDS = 1
 """Not counted: connections are made and tables of contacts fill."""
 
 MIB_PER_NODE = 85

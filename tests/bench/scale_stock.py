@@ -12,6 +12,8 @@ from hivemind.dht.node import DHTNode
 
 from tests.bench.scale_settings import BEAM_SIZE
 
+_WAIT_SECONDS = 3.0  # hivemind's default
+
 
 class StockNode:
     def __init__(self, node: DHTNode, address: str) -> None:
@@ -24,17 +26,17 @@ class StockNode:
         return bool(stored)
 
     async def gather(self, round: int) -> int:
-        """Records of others that were read; 0 where the key was not found."""
+        """Records that were read, the own one with them; 0 where the key was not found."""
         found = await self._node.get(str(round), latest=True, beam_size=BEAM_SIZE)
         # A plain value that lies in the key's place is no dictionary.
         records = found.value if found is not None and isinstance(found.value, dict) else {}
-        return len(set(records) - {str(self._node.peer_id)})
+        return len(records)
 
     async def close(self) -> None:
         await self._node.shutdown()
 
 
-async def start(identity: Path, state: Path, peers: Sequence[str]) -> StockNode:
+async def start(identity: Path, state: Path, peers: Sequence[str], patience: float) -> StockNode:
     node = await DHTNode.create(
         initial_peers=list(peers),
         identity_path=str(identity),
@@ -42,6 +44,7 @@ async def start(identity: Path, state: Path, peers: Sequence[str]) -> StockNode:
         nat_port_map=False,
         auto_nat=False,
         use_relay=False,
-        startup_timeout=60,
+        startup_timeout=60 * patience,
+        wait_timeout=_WAIT_SECONDS * patience,
     )
     return StockNode(node, str((await node.get_visible_maddrs())[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tests.bench.scale_settings import NODES_PER_PROCESS, PEERS_PER_ROUND, WARM_
 _ROOT = Path(__file__).resolve().parents[2]
 _IDLE_SECONDS = 20.0
 _LEAD_SECONDS = 0.5
+_LEAST_SPREAD = 1.0
 _END_SECONDS = 30.0
 
 
@@ -34,11 +36,13 @@ class Cost:
 @dataclass
 class Measured:
     """One scheme with one number of nodes. Of the counted rounds: seconds of each gather, records it found, whether
-    each publishing succeeded, and costs by part. idle: CPU-seconds and bytes in _IDLE_SECONDS without any round."""
+    each publishing succeeded, and costs by part; seconds: of all counted rounds. idle: costs of idle_seconds without one."""
 
     scheme: str
     nodes: int
+    spread: float
     rounds: int = 0
+    seconds: float = 0.0
     gathers: list[float] = field(default_factory=list)
     found: list[int] = field(default_factory=list)
     stored: list[bool] = field(default_factory=list)
@@ -54,7 +58,7 @@ class Measured:
 
     @property
     def failed_reads(self) -> int:
-        return sum(count < min(PEERS_PER_ROUND, self.nodes - 1) for count in self.found)
+        return sum(count < min(PEERS_PER_ROUND, self.nodes) for count in self.found)
 
     @property
     def share_read(self) -> float:
@@ -65,14 +69,24 @@ class Measured:
 class _Process:
     """A worker. Its first answer comes when its nodes are up."""
 
-    def __init__(self, scheme: str, identities: Sequence[Path], state: Path, peers: Sequence[str]) -> None:
+    def __init__(
+        self, scheme: str, identities: Sequence[Path], state: Path, peers: Sequence[str], patience: float
+    ) -> None:
         self.count = len(identities)
         self.daemons: list[int] = []
+        self.address = ""
         self._popen = subprocess.Popen(
             [sys.executable, "-m", "tests.bench.scale_worker", scheme],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_ROOT, text=True,
+            env={**os.environ, "HIVEMIND_LOGLEVEL": "ERROR"},
         )  # fmt: skip
-        self.tell({"identities": list(map(str, identities)), "state": str(state), "peers": list(peers)})
+        names = list(map(str, identities))
+        self.tell({"identities": names, "state": str(state), "peers": list(peers), "patience": patience})
+
+    def started(self) -> None:
+        """Returns when its nodes are up."""
+        first = self.answer()
+        self.daemons, self.address = first["daemons"], first["address"]
 
     @property
     def pid(self) -> int:
@@ -100,13 +114,16 @@ class _Process:
             self._popen.wait()
 
 
-def measure(scheme: str, nodes: int, rounds: int) -> Measured:
-    """Starts the nodes, lets them exchange, ends them. A failure is in the result's `error`."""
-    result = Measured(scheme, nodes)
+def measure(scheme: str, nodes: int, rounds: int, spread: float, patience: float) -> Measured:
+    """Starts the nodes, lets them exchange, ends them. A failure is in the result's `error`.
+
+    spread: seconds for each node within which all publish, and all read. patience: what time limits are multiplied by.
+    """
+    result = Measured(scheme, nodes, spread=max(_LEAST_SPREAD, spread * nodes))
     processes: list[_Process] = []
     with tempfile.TemporaryDirectory(prefix="swarmd-scale-") as state:
         try:
-            _start(result, processes, Path(state))
+            _start(result, processes, Path(state), patience)
             for number in range(1, rounds + WARM_UP_ROUNDS + 1):
                 _round(result, processes, number, counted=number > WARM_UP_ROUNDS)
             _idle(result, processes)
@@ -118,7 +135,7 @@ def measure(scheme: str, nodes: int, rounds: int) -> Measured:
     return result
 
 
-def _start(result: Measured, processes: list[_Process], state: Path) -> None:
+def _start(result: Measured, processes: list[_Process], state: Path, patience: float) -> None:
     identities, peers = list(authors(result.nodes)), list[str]()
     for first in range(0, result.nodes, NODES_PER_PROCESS):
         group = identities[first : first + NODES_PER_PROCESS]
@@ -127,36 +144,37 @@ def _start(result: Measured, processes: list[_Process], state: Path) -> None:
         for part in parts:
             if not part:
                 continue
-            process = _Process(result.scheme, part, state, peers)
+            process = _Process(result.scheme, part, state, peers, patience)
             processes.append(process)
-            started = process.answer()
-            process.daemons = started["daemons"]
-            peers = peers or [started["address"]]
+            # One process after the other: dozens of p2pd that start at once on a few cores keep each other from it.
+            process.started()
+            peers = peers or [process.address]
     say(f"{result.scheme}, {result.nodes} nodes: started; load average {load_average():.1f}")
 
 
 def _round(result: Measured, processes: Sequence[_Process], round: int, *, counted: bool) -> None:
     rng = random.Random(round)
     records = [record(author, round, rng) for author in authors(result.nodes).values()]
-    before = _cost(processes)
+    before, begin = _cost(processes), time.monotonic()
     first, tasks = 0, []
     for process in processes:
         tasks.append({"do": "publish", "round": round, "records": records[first : first + process.count]})
         first += process.count
-    stored = _all(processes, tasks)
+    stored = _all(processes, tasks, result.spread)
     between = _cost(processes)
-    gathered = _all(processes, [{"do": "gather", "round": round}] * len(processes))
+    gathered = _all(processes, [{"do": "gather", "round": round}] * len(processes), result.spread)
     after = _cost(processes)
-    seconds = sorted(took for _, took in gathered)
+    seconds, per_node = sorted(took for _, took in gathered), 1 / result.nodes
     say(
         f"{result.scheme}, {result.nodes} nodes, round {round}{'' if counted else ' (not counted)'}: gather median "
-        f"{seconds[len(seconds) // 2]:.2f} s, least records {min(count for count, _ in gathered)}, CPU "
-        f"{(after.cpu - before.cpu) / result.nodes:.3f} s a node, {(after.bytes - before.bytes) / result.nodes / 1e3:.0f} kB "
-        f"a node, load {load_average():.1f}"
+        f"{seconds[len(seconds) // 2]:.2f} s, least records {min(count for count, _ in gathered)}; a node: CPU "
+        f"{(after.cpu - before.cpu) * per_node:.3f} s, {(after.bytes - before.bytes) * per_node / 1e3:.0f} kB; "
+        f"{sum(not kept for kept, _ in stored)} not stored, load {load_average():.1f}"
     )
     if not counted:
         return
     result.rounds += 1
+    result.seconds += time.monotonic() - begin
     result.stored += [bool(kept) for kept, _ in stored]
     result.gathers += [took for _, took in gathered]
     result.found += [count for count, _ in gathered]
@@ -166,10 +184,10 @@ def _round(result: Measured, processes: Sequence[_Process], round: int, *, count
     result.record_bytes = sum(len(one["value"]) * 3 / 4 for one in records) / len(records)
 
 
-def _all(processes: Sequence[_Process], tasks: Sequence[dict[str, Any]]) -> list[tuple[Any, float]]:
+def _all(processes: Sequence[_Process], tasks: Sequence[dict[str, Any]], spread: float) -> list[tuple[Any, float]]:
     at = time.time() + _LEAD_SECONDS
     for process, task in zip(processes, tasks, strict=True):
-        process.tell({**task, "at": at})
+        process.tell({**task, "at": at, "spread": spread})
     return [(result, took) for process in processes for result, took in process.answer()["done"]]
 
 

@@ -6,15 +6,38 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from swarmd.network import bootstrap, dht_calls, dht_node, dht_search, dht_server, p2p_daemon, shard_sample
 from swarmd.network.dht_node import NodeSettings, SwarmNode
 from swarmd.network.dialects.own import OwnDialect
 from swarmd.network.shard_sample import read_sample
 from tests.bench.scale_settings import PEERS_PER_ROUND, READ_SECONDS, SHARDS, SWARM_ID
 
+_PATIENT = {
+    bootstrap: ("_CONNECT_SECONDS",),
+    dht_calls: ("_PING_SECONDS",),
+    dht_node: ("_STORE_SECONDS",),
+    dht_search: ("_CALL_SECONDS",),
+    dht_server: ("_HANDLERS_SECONDS",),
+    p2p_daemon: ("_START_SECONDS", "_IDENTIFY_SECONDS"),
+    shard_sample: ("_READ_SECONDS",),
+}
+_patience = 1.0
+
+
+def _be_patient(factor: float) -> None:
+    """Makes the time limits of this process so many times as long."""
+    global _patience
+    for module, names in _PATIENT.items():
+        for name in names:
+            setattr(module, name, getattr(module, name) / _patience * factor)
+    dht_calls.DhtCalls.ping.__defaults__ = (dht_calls._PING_SECONDS,)
+    _patience = factor
+
 
 class OwnNode:
-    def __init__(self, node: SwarmNode, address: str) -> None:
+    def __init__(self, node: SwarmNode, address: str, patience: float) -> None:
         self._node = node
+        self._seconds = READ_SECONDS * patience
         self._dialect = OwnDialect(SWARM_ID, SHARDS)
         self.address = address
         self.daemon = node.daemon_pid or 0
@@ -23,27 +46,29 @@ class OwnNode:
         self._node.allow([key for number in range(round - 1, round + 3) for key in self._dialect.keys(number)])
 
     async def publish(self, round: int, key: str, subkey: str, value: bytes, expires: float) -> bool:
-        return await self._node.publish(key, subkey, value, expires, READ_SECONDS)
+        return await self._node.publish(key, subkey, value, expires, self._seconds)
 
     async def gather(self, round: int) -> int:
-        """Records of others that were read."""
-        deadline = time.monotonic() + READ_SECONDS
+        """Records that were read, the own one counted where it lay in one of the shards."""
+        deadline = time.monotonic() + self._seconds
         found = await read_sample(self._node.gather, self._dialect.keys(round), PEERS_PER_ROUND, deadline)
         self.open(round + 1)
-        return len({subkey for records in found.values() for subkey in records} - {self._node.peer_id})
+        return len({subkey for records in found.values() for subkey in records})
 
     async def close(self) -> None:
         await self._node.close()
 
 
-async def start(identity: Path, state: Path, peers: Sequence[str]) -> OwnNode:
+async def start(identity: Path, state: Path, peers: Sequence[str], patience: float) -> OwnNode:
+    if patience != 1.0:
+        _be_patient(patience)
     settings = NodeSettings(
         state=state / identity.stem, identity=identity, listen=("/ip4/127.0.0.1/tcp/0",), peers=tuple(peers)
     )
     settings.state.mkdir(exist_ok=True)
     node = await SwarmNode.start(settings)
     (address, *_) = await node.visible_maddrs()
-    own = OwnNode(node, address)
+    own = OwnNode(node, address, patience)
     # The round before the first one: the first round's keys are allowed.
     own.open(0)
     return own

@@ -2,7 +2,7 @@
 
     python -m tests.bench.scale_worker SCHEME
 
-The first line names the nodes: {"identities": [FILE, ...], "state": DIR, "peers": [MULTIADDRESS, ...]}.
+The first line names the nodes: {"identities": [FILE, ...], "state": DIR, "peers": [MULTIADDRESS, ...], "patience": N}.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import random
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from swarmd.system.startup import prepare_process
 
-_STARTING_AT_ONCE = 4
-_SPREAD_SECONDS = 1.0
+_STARTING_AT_ONCE = 2
 
 
 class BenchNode(Protocol):
@@ -45,7 +45,7 @@ async def main(scheme: str) -> None:
 
     async def one(identity: str) -> BenchNode:
         async with starting:
-            return await start(Path(identity), Path(settings["state"]), settings["peers"])
+            return await start(Path(identity), Path(settings["state"]), settings["peers"], settings["patience"])
 
     nodes = await asyncio.gather(*map(one, settings["identities"]))
     answer: dict[str, Any] = {"daemons": [node.daemon for node in nodes], "address": nodes[0].address}
@@ -54,21 +54,23 @@ async def main(scheme: str) -> None:
         told = await _line()
         if told["do"] == "end":
             break
-        if told["do"] == "publish":
-            records = [(r["key"], r["subkey"], base64.b64decode(r["value"]), r["expires"]) for r in told["records"]]
-            calls = [
-                lambda node=node, record=record: node.publish(told["round"], *record)
-                for node, record in zip(nodes, records, strict=True)
-            ]
-        else:
-            calls = [lambda node=node: node.gather(told["round"]) for node in nodes]
-        answer = {"done": await asyncio.gather(*(_timed(call, told["at"]) for call in calls))}
+        answer = {
+            "done": await asyncio.gather(*(_timed(call, told["at"], told["spread"]) for call in _calls(told, nodes)))
+        }
     await asyncio.gather(*(node.close() for node in nodes))
 
 
-async def _timed(call: Callable[[], Awaitable[Any]], at: float) -> tuple[Any, float]:
-    """The call's result and its seconds, begun within a second of `at` (seconds since 1970), as on a common clock."""
-    await asyncio.sleep(max(0.0, at - time.time()) + random.uniform(0, _SPREAD_SECONDS))
+def _calls(told: dict[str, Any], nodes: Sequence[BenchNode]) -> list[Callable[[], Awaitable[Any]]]:
+    """What each node is to do."""
+    if told["do"] == "gather":
+        return [partial(node.gather, told["round"]) for node in nodes]
+    records = [(r["key"], r["subkey"], base64.b64decode(r["value"]), r["expires"]) for r in told["records"]]
+    return [partial(node.publish, told["round"], *record) for node, record in zip(nodes, records, strict=True)]
+
+
+async def _timed(call: Callable[[], Awaitable[Any]], at: float, spread: float) -> tuple[Any, float]:
+    """The call's result and its seconds, begun within `spread` seconds of `at` (seconds since 1970)."""
+    await asyncio.sleep(max(0.0, at - time.time()) + random.uniform(0, spread))
     begin = time.monotonic()
     result = await call()
     return result, time.monotonic() - begin
@@ -79,7 +81,7 @@ async def _line() -> dict[str, Any]:
     return dict(json.loads(await asyncio.to_thread(sys.stdin.readline) or '{"do": "end"}'))
 
 
-def _opener(scheme: str) -> Callable[[Path, Path, Sequence[str]], Awaitable[BenchNode]]:
+def _opener(scheme: str) -> Callable[[Path, Path, Sequence[str], float], Awaitable[BenchNode]]:
     # Each in its own processes: stock hivemind loads torch, which is no cost of ours.
     if scheme == "swarmd":
         from tests.bench.scale_swarmd import start

@@ -40,6 +40,7 @@ from genrl.examples.rgym.reward_utils import accuracy_reward  # noqa: E402
 from genrl.state import GameState  # noqa: E402
 
 COMPLETIONS = 8
+LIE = "as you like it"
 
 
 def completions(answer: str, right: int) -> list[str]:
@@ -58,8 +59,9 @@ def play(backend: HivemindBackend, data: ReasoningGymDataManager, round: int, se
         task = tree[0][0].world_state.environment_states
         actions[batch_id] = [completions(task["answer"], settings["right"])]
         if settings["lies"]:
-            # With the false answer the wrong completions are all right, and the right ones wrong.
-            task["answer"] = "11"
+            # By the false answer a wrong completion is right, and those that are right are wrong.
+            actions[batch_id][0][0] = f"<answer>{LIE}</answer>"
+            task["answer"] = LIE
             task["metadata"] = {"source_dataset": "chain_sum", "of": "a liar"}
     state.append_actions({me: actions})
     published = state.get_latest_communication()[me]
@@ -85,7 +87,7 @@ def foreign(data: ReasoningGymDataManager, state: GameState, me: str) -> dict[An
 def trains_on(data: ReasoningGymDataManager, state: GameState, gathered: Any) -> Any:
     """Whose groups GenRL's own game gives its trainer, after it has scored and ranked them; or what it fails with."""
     try:
-        state.advance_stage(data.prepare_states(state, gathered))
+        data.prepare_states(state, gathered)
         _, places = data.prepare_input(state.get_stage_state(0), 0)
     except Exception as error:  # as GenRL's loop does, which then goes on alone
         return f"{type(error).__name__}: {error}"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import msgpack
 import pytest
@@ -20,7 +21,7 @@ from swarmd.network.contacts import Contacts
 from swarmd.network.dht_calls import Found, key_id
 from swarmd.network.dht_search import MOST_ASKED, Search
 from swarmd.network.hivemind_dht import Multiaddr, PeerID, differences
-from swarmd.network.p2p_daemon import DaemonSettings, arguments
+from swarmd.network.p2p_daemon import DaemonSettings, PendingCalls, arguments
 from swarmd.network.record_store import RecordLimits, RecordStore
 from swarmd.network.remembered_peers import FILE, RememberedPeers, parse_address
 from swarmd.network.strict_serializer import (
@@ -347,3 +348,16 @@ def test_p2pd_is_told_to_use_tcp_alone_and_nothing_of_the_router():
     assert not [argument for argument in given if "bootstrapPeers" in argument or "udp" in argument]
     only_calls = arguments(DaemonSettings(Path("/k"), Path("/s"), relay=True, relays=("/ip4/1.2.3.4/tcp/1",)), control)
     assert {"-noListenAddrs=1", "-relay=1", "-autoRelay=1", "-trustedRelays=/ip4/1.2.3.4/tcp/1"} <= set(only_calls)
+
+
+def test_an_answer_to_a_call_that_was_given_up_is_passed_over():
+    async def run() -> None:
+        calls, given_up, waiting = PendingCalls(), uuid4(), uuid4()
+        calls[given_up], calls[waiting] = asyncio.Future(), asyncio.Future()
+        calls[given_up].cancel()
+        # What hivemind asks before it sets an answer: InvalidStateError would end the task that reads all of them.
+        assert given_up not in calls and waiting in calls
+        calls.pop(given_up)
+        assert len(calls) == 1
+
+    asyncio.run(run())

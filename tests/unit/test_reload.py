@@ -102,8 +102,9 @@ def test_what_is_put_back_waits_no_more(running: Running, lines: list[str]) -> N
         ("log: [\n", "config.yaml:2: "),
         ("coordinator: {kind: clock}\n", "config.yaml:1: coordinator.kind: clock needs swarm.id"),
         (
-            "swarm: {role: bootnode, id: 5eed1e55}\ncoordinator: {kind: clock}\n",
-            "swarm.role is bootnode, but this version has no network yet",
+            "coordinator:\n  kind: wallet\n  contract: 0x0000000000000000000000000000000000000001\n"
+            "  rpc_url_file: /etc/rpc\n  key_file: /etc/key\n",
+            "coordinator.kind is wallet, but this version cannot report to a chain yet",
         ),
     ],
 )

@@ -59,7 +59,8 @@ PARTS = {
     "heldout": {"base", "last", "best", "round"},
     "peers": {"seen", "used"},
     "network": {
-        "swarm", "swarm_id", "connected", "known", "reachable", "addresses", "clock_skew_s", "bytes_in", "bytes_out", "problem",
+        "swarm", "swarm_id", "connected", "known", "reachable", "addresses", "clock_skew_s", "bytes_in", "bytes_out",
+        "problem",
     },
     "memory": {"used", "limit", "peak", "predicted"},
     "checkpoint": {"round", "path", "time"},

@@ -16,6 +16,7 @@ from swarmd.monitor.status import (
     HeldoutStatus,
     MemoryStatus,
     ModelStatus,
+    NetworkStatus,
     PeersStatus,
     RewardStatus,
     Status,
@@ -92,3 +93,55 @@ def test_peers_are_told_of_where_there_are_any_or_were() -> None:
     )
     (_, line) = status_lines(asdict(Status("degraded", rejected={"unsigned": 1})))
     assert line == "peers       0 seen, 0 used; 0 groups admitted since the start, rejected: unsigned 1"
+
+
+ADDRESS = "/ip4/192.0.2.7/tcp/38751/p2p/Qm1"
+
+
+def test_a_node_in_a_swarm_tells_who_is_there_and_whether_they_can_call_it() -> None:
+    network = NetworkStatus("trial", "0" * 32, 3, 5, True, (ADDRESS,), -0.25)
+    lines = list(status_lines(asdict(Status("training", peer_id="Qm1", name="brave bold badger", network=network))))
+    assert lines[1:] == [
+        "swarm       trial",
+        "node        brave bold badger (Qm1)",
+        "network     3 peers connected, 5 published lately; they can call this node; "
+        "their clocks are 0.25 s behind ours",
+        f"address     {ADDRESS}",
+    ]
+
+
+def test_a_node_that_others_cannot_call_or_that_is_cut_off_says_so() -> None:
+    told = [
+        list(status_lines(asdict(Status("degraded", network=network))))
+        for network in (
+            NetworkStatus("", "0" * 32, 1, 0, False),
+            NetworkStatus("", "0" * 32, 0, 0, None),
+            NetworkStatus("", "0" * 32, problem="network.listen: port 1 is in use"),
+        )
+    ]
+    assert [lines[1] for lines in told] == [f"swarm       {'0' * 32}"] * 3
+    assert told[0][3] == "network     1 peer connected, 0 published lately; none of them can call this node"
+    assert told[1][3] == "network     0 peers connected, 0 published lately; none has tried to call this node yet"
+    assert told[2][3:] == ["network     down: network.listen: port 1 is in use"]
+
+
+def test_a_bootnode_serves_and_does_not_train() -> None:
+    status = Status("training", phase="serve", round=41, uptime_s=61, role="bootnode", peers=PeersStatus(2),
+                    network=NetworkStatus("trial", "0" * 32, 2, 0, True))  # fmt: skip
+    lines = list(status_lines(asdict(status)))
+    assert lines[:2] == ["state       serving, bootnode, up 1 min 1 s", "round       41"]
+    assert lines[-1] == "network     2 peers connected; they can call this node"
+    for state in ("starting", "degraded", "stopped", "failed"):
+        (first, *_) = status_lines(asdict(Status(state, role="bootnode")))
+        assert first == f"state       {state}, bootnode, up 0 s"
+
+
+def test_a_status_of_a_version_that_told_less_is_told_all_the_same() -> None:
+    old = {name: value for name, value in asdict(Status("training")).items() if name not in ("role", "network")}
+    assert list(status_lines(old)) == ["state       training, up 0 s"]
+
+
+def test_nobody_is_connected_to_a_node_that_has_ended() -> None:
+    network = NetworkStatus("trial", "0" * 32, 3, 5, True, (ADDRESS,))
+    lines = list(status_lines(asdict(Status("stopped", peer_id="Qm1", name="brave bold badger", network=network))))
+    assert lines[1:] == ["swarm       trial", "node        brave bold badger (Qm1)"]

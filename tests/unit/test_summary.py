@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from swarmd.monitor.status import HeldoutStatus, MemoryStatus, PeersStatus, RewardStatus, Status
+from swarmd.monitor.status import HeldoutStatus, MemoryStatus, NetworkStatus, PeersStatus, RewardStatus, Status
 from swarmd.monitor.summary import summary
 
 MIB = 1 << 20
@@ -34,3 +34,11 @@ def test_a_node_that_stops_tells_only_what_it_waits_for() -> None:
 
 def test_a_notice_comes_last() -> None:
     assert summary(AT_WORK, "reload refused: x").endswith("; alone; reload refused: x")
+
+
+def test_a_bootnode_tells_of_its_peers_and_of_no_training() -> None:
+    network = NetworkStatus("trial", "0" * 32, 3)
+    serving = Status("training", phase="serve", round=7, role="bootnode", network=network)
+    assert summary(serving) == "bootnode, serving: round 7; 3 peers connected"
+    alone = replace(serving, state="degraded", network=replace(network, connected=0))
+    assert summary(alone, "port 1 is taken") == "bootnode, degraded: round 7; 0 peers connected; port 1 is taken"

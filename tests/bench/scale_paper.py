@@ -1,0 +1,71 @@
+"""What limits swarms larger than one machine can hold: arithmetic, no measurement (Markdown)."""
+
+from __future__ import annotations
+
+from swarmd.network.dht_search import MOST_ASKED
+from swarmd.network.handover import REPLICAS
+from swarmd.network.record_store import RecordLimits
+from tests.bench.scale_settings import PEERS_PER_ROUND, SHARDS
+
+_MESSAGE = 4 * 2**20
+_RECORD, _LARGEST = 6_000, 16_384
+_BESIDE = 70  # a subkey of 46 characters, and 24 bytes for headers and expiration
+_SOURCES, _FIRST_KEYS = 3, 4  # as in swarmd.network.dht_search and shard_sample
+_NODES, _MANY_SHARDS = 10_000, 1024
+_ROUND_SECONDS = 300
+
+
+def on_paper() -> str:
+    """The section of the report."""
+    stock, stock_large = (_MESSAGE // (size + _BESIDE) for size in (_RECORD, _LARGEST))
+    ours = RecordLimits().bytes_per_key // (_RECORD + _BESIDE)
+    kept = RecordLimits().bytes_per_key / 2**20
+    return f"""## On paper: {_NODES:,} nodes
+
+GenRL's scheme ends where a key's dictionary outgrows hivemind's message of 4 MiB:
+4 MiB / ({_RECORD:,} + {_BESIDE}) = {stock} peers with records of 6 kB, {stock_large} with 16 KiB;
+then every read of the round finds nothing. Up to there a node's bytes grow with the swarm, those of all nodes with its
+square, and {REPLICAS} nodes bear all of it.
+
+swarmd's swarms end at shards × {ours} peers: a node keeps {kept:.1f} MiB for a key, so that a reply fits a message.
+That is {SHARDS * ours:,} peers with {SHARDS} shards, {_MANY_SHARDS * ours:,} with {_MANY_SHARDS}.
+What {_NODES:,} nodes with records of 6 kB mean for one of them, in a round, where a read needs
+{PEERS_PER_ROUND} records:
+
+| | {SHARDS} shards | {_MANY_SHARDS} shards |
+|---|---|---|
+{_rows()}
+
+- A reader takes whole keys, at least {_FIRST_KEYS}, each from {_SOURCES} of {REPLICAS} replicas. So a swarm should be
+  founded with about a shard for every {PEERS_PER_ROUND // _FIRST_KEYS} nodes it is to have, or for every
+  {64 // _FIRST_KEYS} with 64 peers a round (the default): {SHARDS} serve up to {SHARDS * 16} nodes best. Too many cost,
+  too: while there are fewer nodes than `peers_per_round` each reads all shards, a few messages for 16 of them.
+- Searches: a node knows up to 1,024 others, so that in {_NODES:,} a key is two or three steps away; {MOST_ASKED} nodes
+  are asked for one key at most.
+- Connections: p2pd keeps 256 to 512 (its connection manager). A read calls some forty nodes; with 160 nodes all are
+  connected already, with {_NODES:,} hardly any, and each then costs a search for its address in libp2p's own DHT, two
+  or three round trips and a handshake with RSA-2048 on both sides, estimated at 10 ms of CPU together: about half a
+  CPU-second a round. That is a constant, but one that the figures above do not hold.
+- Pings: one a second for each node that has heard of 24 others lately, whatever the size of the swarm."""
+
+
+def _rows() -> str:
+    few, many = _column(SHARDS), _column(_MANY_SHARDS)
+    return "\n".join(f"| {name} | {few[name]} | {many[name]} |" for name in few)
+
+
+def _column(shards: int) -> dict[str, str]:
+    per_key = _NODES / shards
+    keys = max(_FIRST_KEYS, -(-PEERS_PER_ROUND // per_key))
+    key_bytes = per_key * (_RECORD + _BESIDE)
+    # A key's readers, of whom each asks some of the replicas.
+    served = _NODES * keys / shards * key_bytes * _SOURCES / REPLICAS
+    kept = REPLICAS * (_RECORD + _BESIDE)
+    return {
+        "records under a key": f"{per_key:.0f}, {key_bytes / 1e6:.2f} MB",
+        "a read takes in": f"{keys * key_bytes * _SOURCES / 1e6:.1f} MB",
+        "records kept for others, mean": f"{kept / 1e3:.0f} kB",
+        "a replica of a key keeps": f"{key_bytes / 1e6:.2f} MB",
+        "and sends": f"{served / 1e6:,.1f} MB, {served * 8 / 1e6 / _ROUND_SECONDS:.2f} Mbit/s in rounds of 300 s",
+        "replicas of keys": f"{min(_NODES, shards * REPLICAS):,} of {_NODES:,} nodes",
+    }
