@@ -21,8 +21,9 @@ from typing import Any
 
 from swarmd.network.settings import NetworkSettings, NetworkState
 from swarmd.system.child import Child, ChildKeeper, start_child
+from swarmd.system.events import event
 from swarmd.system.exits import ConfigurationError
-from swarmd.system.link import LinkError, LinkTimeout
+from swarmd.system.link import LinkError, LinkProtocolError, LinkTimeout, pack_frame
 
 MODULE = "swarmd.network.process"
 _PING_SECONDS = 1.0
@@ -32,7 +33,11 @@ _SILENCE_SECONDS = 1.9
 _BUSY_SILENCE_SECONDS = 4.0
 _START_SECONDS = 60.0
 _SEND_SECONDS = 2.0
-_CLOSE_SECONDS = 3.0
+_END_SECONDS, _CLOSE_SECONDS = 2.0, 4.0
+# Longer between two looks than this thread ever waits.
+_GAP_SECONDS = 2.0
+# The id of calls whose answer nobody waits for.
+_NOBODY = -1
 _WAIT_STEP = 0.1
 
 _log = logging.getLogger("swarmd")
@@ -53,7 +58,7 @@ class _StartRefused(Exception):
 @dataclass
 class _Call:
     number: int
-    message: dict[str, Any]
+    frame: bytes
     done: threading.Event = field(default_factory=threading.Event)
     result: Any = None
 
@@ -75,6 +80,7 @@ class NetworkProcess:
         self._settled = threading.Event()  # the first start has succeeded or failed
         self._refusal: _StartRefused | None = None
         self._told = ""
+        self._round: int | None = None  # whose records are kept for others
         self.state = NetworkState()
         self._thread = threading.Thread(target=self._keep, name="network", daemon=True)
 
@@ -105,10 +111,7 @@ class NetworkProcess:
 
         beat: called while it waits; what it raises goes through and the answer is forgotten.
         """
-        call = _Call(next(self._numbers), {"call": name, **arguments})
-        call.message["id"] = call.number
-        self._waiting.append(call)
-        self._rouse()
+        call = self._queue(name, arguments)
         deadline = time.monotonic() + patience
         try:
             while not call.done.wait(_WAIT_STEP):
@@ -121,6 +124,21 @@ class NetworkProcess:
         if isinstance(call.result, Exception):
             raise call.result
         return call.result
+
+    def post(self, name: str, **arguments: Any) -> None:
+        """Has the child do something, and does not wait for it; if there is no child now, it is not done."""
+        if self.pid is not None:
+            self._queue(name, arguments)
+
+    def _queue(self, name: str, arguments: Mapping[str, Any]) -> _Call:
+        number = next(self._numbers)
+        # Packed here: a message that cannot be is the caller's fault, not the link's.
+        call = _Call(number, pack_frame({"call": name, "id": number, **arguments}))
+        if "round" in arguments:
+            self._round = int(arguments["round"])
+        self._waiting.append(call)
+        self._rouse()
+        return call
 
     def close(self) -> None:
         """Ends the child for good."""
@@ -145,11 +163,18 @@ class NetworkProcess:
             try:
                 self._serve(child)
             except LinkError as error:
-                self._fail_calls(str(error))
-                self.state = NetworkState()
-                self._keeper.discard(str(error))
+                self._discard(str(error))
+            # Whatever else goes wrong here, the node must not be left without a swarm for ever.
+            except Exception as error:
+                _log.exception("the link to the network process failed")
+                self._discard(f"{type(error).__name__}: {error}")
         self._fail_calls("the node ends")
-        self._keeper.close()
+        self._keeper.close({"call": "stop", "id": 0}, _END_SECONDS)
+
+    def _discard(self, why: str) -> None:
+        self._fail_calls(why)
+        self.state = NetworkState()
+        self._keeper.discard(why)
 
     def _not_started(self, error: Exception) -> None:
         if str(error) != self._told:
@@ -161,14 +186,17 @@ class NetworkProcess:
         self._closing.wait(_PING_SECONDS)
 
     def _start_child(self) -> Child:
-        child = start_child("network", MODULE)
+        child = start_child("network", MODULE, leveled=True)
         try:
             child.link.send(self._settings.to_message(), _SEND_SECONDS)
             answer = child.link.receive(_START_SECONDS)
             if "failed" in answer:
-                raise _StartRefused(answer["failed"], answer["permanent"])
-            self.state = NetworkState.from_message(answer["state"])
-        except (LinkError, _StartRefused):
+                raise _StartRefused(str(answer["failed"]), bool(answer["permanent"]))
+            self.state = _state_in(answer, "state")
+            if self._round is not None:
+                # Else it would keep nobody's records until this node shares again.
+                child.link.send({"call": "open", "id": _NOBODY, "round": self._round}, _SEND_SECONDS)
+        except (LinkError, _StartRefused, KeyError, TypeError):
             child.kill()
             raise
         return child
@@ -178,28 +206,31 @@ class NetworkProcess:
         poll = select.poll()
         poll.register(child.link.fileno(), select.POLLIN)
         poll.register(self._wake, select.POLLIN)
-        heard = pinged = time.monotonic()
+        heard = pinged = looked = time.monotonic()
         spent = _cpu_ticks(child.pid)
         while not self._closing.is_set():
+            ready = dict(poll.poll(1000 * max(0.05, pinged + _PING_SECONDS - time.monotonic())))
             now = time.monotonic()
-            silence = now - heard
-            if silence > _BUSY_SILENCE_SECONDS or (silence > _SILENCE_SECONDS and _cpu_ticks(child.pid) == spent):
-                raise LinkTimeout(f"it did not answer for {silence:.1f} s")
-            if now - pinged >= _PING_SECONDS:
-                pinged = now
-                child.link.send({"call": "ping", "id": 0}, _SEND_SECONDS)
-            ready = dict(poll.poll(1000 * _tick(now, pinged, heard)))
+            if child.link.fileno() in ready or now - looked > _GAP_SECONDS:
+                # In a gap this thread stood still, perhaps the whole machine: that says nothing about the child.
+                heard, spent = now, _cpu_ticks(child.pid)
+            looked = now
             if self._wake in ready:
                 os.eventfd_read(self._wake)
             if child.link.fileno() in ready:
                 self._take_answers(child)
-                heard, spent = time.monotonic(), _cpu_ticks(child.pid)
+            silence = now - heard
+            if silence > _BUSY_SILENCE_SECONDS or (silence > _SILENCE_SECONDS and _is_idle(child.pid, spent)):
+                raise LinkTimeout(f"it did not answer for {silence:.1f} s")
+            if now - pinged >= _PING_SECONDS:
+                pinged = now
+                child.link.send({"call": "ping", "id": 0}, _SEND_SECONDS)
             while self._waiting:
                 call = self._waiting.popleft()
                 if call.done.is_set():
                     continue
                 self._sent[call.number] = call
-                child.link.send(call.message, _SEND_SECONDS)
+                child.link.send_frame(call.frame, _SEND_SECONDS)
 
     def _take_answers(self, child: Child) -> None:
         while True:
@@ -209,14 +240,23 @@ class NetworkProcess:
                 return
             self._take(answer)
 
-    def _take(self, answer: Mapping[str, Any]) -> None:
+    def _take(self, answer: Any) -> None:
+        """Raises LinkProtocolError for what is no answer: the child handles what strangers send, and is not trusted."""
+        if not isinstance(answer, Mapping) or not isinstance(answer.get("id"), int):
+            raise LinkProtocolError("what came is no answer")
         if answer["id"] == 0:
-            self.state = NetworkState.from_message(answer["result"])
+            self._take_state(_state_in(answer, "result"))
             return
         call = self._sent.pop(answer["id"], None)
         if call is not None:  # else nobody waits for it any more
-            call.result = NetworkDown(answer["error"]) if "error" in answer else answer["result"]
+            call.result = NetworkDown(str(answer["error"])) if "error" in answer else answer.get("result")
             call.done.set()
+
+    def _take_state(self, state: NetworkState) -> None:
+        if state.daemon_restarts > self.state.daemon_restarts:
+            event("child_replaced", f"p2pd was replaced (replacement {state.daemon_restarts})", priority=4,
+                  child="p2pd", reason="it had died or did not answer", restarts=state.daemon_restarts, pid=state.daemon_pid)
+        self.state = state
 
     def _fail_calls(self, why: str) -> None:
         calls = [*self._sent.values(), *self._waiting]
@@ -227,16 +267,27 @@ class NetworkProcess:
             call.done.set()
 
 
-def _tick(now: float, pinged: float, heard: float) -> float:
-    """Seconds until the next ping is due, or a silence too long."""
-    due = [pinged + _PING_SECONDS, heard + _SILENCE_SECONDS, heard + _BUSY_SILENCE_SECONDS]
-    return max(0.05, min(moment for moment in due if moment > now) - now) if max(due) > now else 0.0
+def _state_in(answer: Any, key: str) -> NetworkState:
+    """Raises LinkProtocolError."""
+    try:
+        return NetworkState.from_message(answer[key])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise LinkProtocolError(f"what came is no state: {error!r}") from error
+
+
+def _is_idle(pid: int, spent: int) -> bool:
+    """Whether a process has computed nothing since, and does not wait for a disk either (proc_pid_stat(5))."""
+    return _cpu_ticks(pid) == spent and _fields(pid)[:1] != ["D"]
 
 
 def _cpu_ticks(pid: int) -> int:
-    """What a process has computed so far, in clock ticks (proc_pid_stat(5)); 0 for one that is gone."""
+    """What a process has computed so far, in clock ticks; 0 for one that is gone."""
+    fields = _fields(pid)
+    return int(fields[11]) + int(fields[12]) if fields else 0
+
+
+def _fields(pid: int) -> list[str]:
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return int(fields[11]) + int(fields[12])
+        return []

@@ -17,9 +17,12 @@ from swarmd.network.settings import NetworkSettings
 from swarmd.network.swarm_member import SwarmMember
 from swarmd.system.async_link import AsyncLink
 from swarmd.system.child import adopt_parent
+from swarmd.system.events import NOTICE
 from swarmd.system.exits import ConfigurationError
-from swarmd.system.link import LinkClosed, LinkError
+from swarmd.system.link import LinkClosed, LinkError, LinkProtocolError
 from swarmd.system.startup import assert_recursion_limit, prepare_process
+
+_MARKS = ((logging.ERROR, "<3>"), (logging.WARNING, "<4>"), (NOTICE, "<5>"), (logging.INFO, "<6>"))
 
 _log = logging.getLogger("swarmd")
 
@@ -27,14 +30,14 @@ _log = logging.getLogger("swarmd")
 async def serve(link: AsyncLink) -> None:
     """Joins the swarm as the first message says, and answers calls until the other side hangs up."""
     settings = NetworkSettings.from_message(await link.receive())
-    member = SwarmMember(settings)
     try:
+        member = SwarmMember(settings)
         await member.start()
     except ConfigurationError as error:
         link.send({"failed": str(error), "permanent": True})
         await link.flush()
         return
-    except OSError as error:
+    except (OSError, ValueError) as error:
         link.send({"failed": str(error), "permanent": False})
         await link.flush()
         return
@@ -44,6 +47,8 @@ async def serve(link: AsyncLink) -> None:
         link.send({"state": member.state().to_message()})
         while True:
             message = await link.receive()
+            if message["call"] == "stop":
+                return
             if message["call"] == "ping":
                 link.send({"id": 0, "result": member.state().to_message()})
                 continue
@@ -66,8 +71,19 @@ async def _answer(link: AsyncLink, member: SwarmMember, message: Mapping[str, An
     except Exception as error:
         _log.exception("the call `%s` failed", message["call"])
         link.send({"id": message["id"], "error": f"{type(error).__name__}: {error}"})
-    else:
+        return
+    try:
         link.send({"id": message["id"], "result": result})
+    except LinkProtocolError as error:  # longer than a frame may be
+        link.send({"id": message["id"], "error": str(error)})
+
+
+class _Leveled(logging.Formatter):
+    """Each line with its priority in front, as sd-daemon(3) has it; the parent reads it (swarmd.system.streams)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = next((mark for least, mark in _MARKS if record.levelno >= least), "<7>")
+        return "\n".join(f"{level}{line}" for line in super().format(record).splitlines())
 
 
 async def _main() -> None:
@@ -79,7 +95,9 @@ async def _main() -> None:
 
 def main() -> int:
     prepare_process()
-    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Leveled("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
     try:
         asyncio.run(_main())
     except (LinkError, ProcessLookupError) as error:

@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 Found = Mapping[str, Mapping[str, tuple[bytes, float]]]
 """key -> subkey -> (value, expiration)."""
 
-_FIRST_KEYS, _KEYS_AT_ONCE = 4, 8
+_KEYS_AT_ONCE = 8
+# Of the records wanted, one key at first for so many: four for the default of 64.
+_FIRST_SHARE = 16
 _GROWTH = 4
 _READ_SECONDS = 10.0
 
@@ -21,14 +23,14 @@ async def read_sample(
 ) -> Found:
     """Reads keys in random order until they have given `most` records, all are read, or the deadline has come.
 
-    The first four show how full the keys are; then as many as it takes are read at once, since one after the other
+    The first few show how full the keys are; then as many as it takes are read at once, since one after the other
     they would cost a round trip each, of which there is not time for many where it takes 200 ms.
 
     gather: SwarmNode.gather, called several times at once. deadline: of time.monotonic().
     """
     left = random.sample(keys, len(keys))
     found: dict[str, Mapping[str, tuple[bytes, float]]] = {}
-    records, wave = 0, _FIRST_KEYS
+    records, wave = 0, max(1, most // _FIRST_SHARE)
     while left and records < most and (seconds := deadline - time.monotonic()) > 0:
         some, left = left[:wave], left[wave:]
         # A peer that is gone holds up each search until its end: the others' keys are to be read before the deadline.

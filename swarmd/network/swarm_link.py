@@ -3,7 +3,6 @@ its peers that were admitted come back."""
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -17,9 +16,10 @@ from swarmd.tasks.provenance import SLOTS_PER_TASK, Provenance, task_seed
 
 # An answer may take this much longer than the exchange itself: the last records are being admitted.
 _ANSWER_SECONDS = 10.0
+# Of what the answer is waited for, this much is kept for admission.
+_RESERVE_SECONDS = 1.0
+_SHORTEST = 0.5
 _RETRY_SECONDS = 0.5
-# Verdicts are not worth the start of the next round.
-_REPORT_SECONDS = 1.0
 
 
 class Swarm(Communication):
@@ -58,6 +58,7 @@ class Swarm(Communication):
         """Names the round that the next exchange belongs to. GenRL's own backend counts its calls instead, and reads
         the wrong key for ever after a round was skipped."""
         self._round = round
+        self._process.post("open", round=round)
 
     def all_gather_object(self, obj: Any, *args: Any, **kwargs: Any) -> dict[str | int, Any]:
         """`obj`: this node's {batch id: [Payload]}; returns that of every peer whose record was admitted, by peer id.
@@ -78,30 +79,44 @@ class Swarm(Communication):
     def report(self, verdicts: Mapping[str, Mapping[str, int]]) -> None:
         """Tells what training found out about peers' groups: {peer id: {reason: count}}."""
         if verdicts:
-            # Whoever replaces a process that is gone has lost this round's opinion of them, no more.
-            with contextlib.suppress(NetworkDown):
-                self._process.call("verdicts", _REPORT_SECONDS, self._beat, verdicts=verdicts)
+            # Nobody waits for it: whoever replaces a process that is gone has lost one round's opinion of them.
+            self._process.post("verdicts", verdicts={peer: dict(reasons) for peer, reasons in verdicts.items()})
 
     def _exchange(self, round: int, groups: list[dict[str, Any]]) -> Mapping[str, Any]:
-        now = time.time()
-        seconds = max(0.5, min(self._gather_seconds, self._round_ends(round) - now))
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + max(_SHORTEST, min(self._gather_seconds, self._round_ends(round) - time.time()))
         while (left := deadline - time.monotonic()) > 0:
+            # Not beyond the round's end: without an answer the node trains on its own groups, but in this round.
+            patience = max(_SHORTEST, min(left + _ANSWER_SECONDS, self._round_ends(round) - time.time()))
             try:
-                # Not beyond the round's end: without an answer the node trains on its own groups, but in this round.
-                patience = min(left + _ANSWER_SECONDS, max(left, self._round_ends(round) - time.time()))
-                answer: Mapping[str, Any] = self._process.call(
-                    "share", patience, self._beat, round=round, groups=groups, seconds=left,
-                    expires=self._round_ends(round + 1),
-                )  # fmt: skip
+                return self._checked(
+                    self._process.call(
+                        "share", patience, self._beat, round=round, groups=groups,
+                        until=min(deadline, time.monotonic() + max(_SHORTEST / 2, patience - _RESERVE_SECONDS)),
+                        expires=self._round_ends(round + 1),
+                    )  # fmt: skip
+                )
             except NetworkDown as error:
                 self._tell_down(str(error))
                 time.sleep(min(_RETRY_SECONDS, left))
                 self._beat()
-            else:
-                self._down = False
-                return answer
         return {}
+
+    def _checked(self, answer: Any) -> Mapping[str, Any]:
+        """The answer, if it has the form of one; it comes from a process that handles what strangers send.
+
+        Raises NetworkDown.
+        """
+        try:
+            for group in answer["groups"]:
+                _payload(group)
+                if not (isinstance(group["peer_id"], str) and isinstance(group["round"], int)):
+                    raise TypeError("a group without a peer or a round")
+            counts = {str(reason): int(count) for reason, count in answer["refused"].items()}
+            checked = {"groups": answer["groups"], "seen": int(answer["seen"]), "refused": counts}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise NetworkDown(f"its answer has not the form of one: {error!r}") from error
+        self._down = False
+        return checked
 
     def _tell_down(self, why: str) -> None:
         if not self._down:
@@ -128,10 +143,13 @@ class Swarm(Communication):
 
 
 def _payload(group: Mapping[str, Any]) -> Payload:
-    provenance, question = group["provenance"], group["question"]
+    """Raises KeyError or TypeError for a map that is no admitted group."""
+    provenance, question, completions = group["provenance"], group["question"], group["completions"]
+    if not all(isinstance(completion, str) for completion in completions):
+        raise TypeError("a completion that is no text")
     state = {"question": question} if provenance is None else {"provenance": Provenance(**provenance)}
     world = WorldState(environment_states=state, opponent_states=None, personal_states=None)
-    return Payload(world_state=world, actions=list(group["completions"]), metadata=None)
+    return Payload(world_state=world, actions=list(completions), metadata=None)
 
 
 def _provenance_map(provenance: Provenance) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import random
 import select
@@ -18,9 +19,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from swarmd.system.events import event
-from swarmd.system.link import Link
+from swarmd.system.link import Link, LinkError
 from swarmd.system.streams import LineReader, tell_crash
 
 _PR_SET_PDEATHSIG = 1
@@ -30,6 +32,8 @@ _LAST_WORDS_SECONDS = 0.5
 # What a child gets of its parent's environment: where programs and the home are, and nothing that could be secret.
 # (MPLCONFIGDIR: reasoning-gym imports matplotlib, which looks for a directory to write to.)
 _CARRIED = ("PATH", "HOME", "TZ", "LD_LIBRARY_PATH", "MPLCONFIGDIR")
+
+_log = logging.getLogger("swarmd")
 
 _LONGEST_DELAY = 30.0
 _HEALTHY_SECONDS = 300.0
@@ -63,10 +67,21 @@ class Child:
         dead_before = self._process.poll() is not None
         self.link.close()
         self._process.kill()
-        status = self._process.wait(_KILL_SECONDS)
+        try:
+            status = self._process.wait(_KILL_SECONDS)
+        except subprocess.TimeoutExpired:
+            # It waits for a disk or a driver inside the kernel; it dies when that answers, and is of no use till then.
+            _log.warning("the %s process (pid %d) does not end", self._name, self.pid)
+            return -signal.SIGKILL
         if (dead_before and status != 0) or status not in (0, -signal.SIGKILL):
             tell_crash(self._name, status, self._printed.last_lines(_LAST_WORDS_SECONDS))
         return status
+
+    def ask_to_end(self, message: Any, seconds: float) -> None:
+        """Sends its last message and waits at most `seconds` until it has ended by itself."""
+        with contextlib.suppress(LinkError, subprocess.TimeoutExpired):
+            self.link.send(message, seconds)
+            self._process.wait(seconds)
 
     def _has_hung_up(self) -> bool:
         if self.link.fileno() < 0:
@@ -76,12 +91,15 @@ class Child:
         return any(events & select.POLLHUP for _, events in poll.poll(0))
 
 
-def start_child(name: str, module: str, environment: Mapping[str, str] | None = None) -> Child:
+def start_child(
+    name: str, module: str, environment: Mapping[str, str] | None = None, *, leveled: bool = False
+) -> Child:
     """Starts `python -m module`, which begins with `adopt_parent()`.
 
     name: for the log; environment: what it needs besides PATH, HOME, TZ, LANG and the module search path of this
-    process. To be called by a thread that lives as long as the child shall: the kernel ends a child with the *thread*
-    that started it. Raises OSError where no process can be made.
+    process; leveled: its lines begin with their priority (sd-daemon(3)). To be called by a thread that lives as long as
+    the child shall: the kernel ends a child with the *thread* that started it. Raises OSError where no process can be
+    made.
     """
     variables = {name: os.environ[name] for name in _CARRIED if name in os.environ}
     # The child imports what the parent would, and nothing from the directory it happens to be started in (-P).
@@ -109,7 +127,7 @@ def start_child(name: str, module: str, environment: Mapping[str, str] | None = 
     finally:
         theirs.close()
         os.close(write_end)
-    return Child(name, process, ours, LineReader(name, read_end))
+    return Child(name, process, ours, LineReader(name, read_end, leveled=leveled))
 
 
 def adopt_parent() -> Link:
@@ -191,8 +209,10 @@ class ChildKeeper:
         if time.monotonic() - self._last_start > _HEALTHY_SECONDS:
             self._starts, self._not_before = 0, 0.0
 
-    def close(self) -> None:
-        """Ends the child for good."""
+    def close(self, last: Any = None, seconds: float = 0.0) -> None:
+        """Ends the child for good. last: a message on which it ends by itself, for which it has so many seconds."""
         if self._child is not None:
             child, self._child = self._child, None
+            if last is not None:
+                child.ask_to_end(last, seconds)
             child.kill()

@@ -114,7 +114,11 @@ class Link:
         timeout: seconds until all of it must be in the socket. Raises LinkTimeout, LinkClosed, and
         LinkProtocolError where the message is longer than a frame may be; TypeError for other types.
         """
-        frame = memoryview(pack_frame(message, self._max_frame))
+        self.send_frame(pack_frame(message, self._max_frame), timeout)
+
+    def send_frame(self, packed: bytes, timeout: float) -> None:
+        """As `send`, for a message that `pack_frame` has packed."""
+        frame = memoryview(packed)
         deadline = time.monotonic() + timeout
         try:
             while frame:

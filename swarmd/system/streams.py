@@ -1,7 +1,8 @@
 """What is printed past the log: the lines of child processes, and of libraries that print where they should log.
 
 All of it goes to DEBUG with its source named. Faults go further: the last lines of a child that crashed are a warning,
-an exception that nobody caught is an error.
+an exception that nobody caught is an error. A child of ours that writes a log says of each line how much it matters, in
+the way of sd-daemon(3); strangers may be the cause of such lines, so there are only so many a minute.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from types import TracebackType
 
-from swarmd.system.events import crashed
+from swarmd.system.events import NOTICE, crashed
 from swarmd.system.redaction import LineRedactor
 
 _LONGEST_LINE = 8000  # with the name of its source it still fits into a message
 _LAST_LINES = 60
+_LEVELS = {"<3>": logging.ERROR, "<4>": logging.WARNING, "<5>": NOTICE, "<6>": logging.INFO, "<7>": logging.DEBUG}
+_LEVELED_A_MINUTE = 20
 
 _log = logging.getLogger("swarmd")
 
@@ -27,9 +31,12 @@ _log = logging.getLogger("swarmd")
 class LineReader:
     """Reads what a child prints, line by line, in a thread of its own, until the child and its children are gone."""
 
-    def __init__(self, source: str, descriptor: int) -> None:
-        """descriptor: the end of a pipe; it is closed when there is nothing more to read."""
+    def __init__(self, source: str, descriptor: int, *, leveled: bool = False) -> None:
+        """descriptor: the end of a pipe; it is closed when there is nothing more to read. leveled: lines begin with
+        their priority."""
         self._source = source
+        self._leveled = leveled
+        self._minute, self._told = 0.0, 0
         self._last: deque[str] = deque(maxlen=_LAST_LINES)
         # A daemon: a grandchild that lives on holds the pipe open, and must not hold this process.
         self._thread = threading.Thread(target=self._read, args=(descriptor,), name=f"lines-{source}", daemon=True)
@@ -47,12 +54,22 @@ class LineReader:
             while line := lines.readline(_LONGEST_LINE):
                 if text := redactor.line(line.rstrip()):
                     self._last.append(text)
-                    tell(self._source, text)
+                    level, text = self._level(text)
+                    tell(self._source, text, level)
+
+    def _level(self, text: str) -> tuple[int, str]:
+        """How much a line matters, and the line without the mark that says so."""
+        if not self._leveled or text[:3] not in _LEVELS:
+            return logging.DEBUG, text
+        if time.monotonic() - self._minute > 60.0:
+            self._minute, self._told = time.monotonic(), 0
+        self._told += 1
+        return _LEVELS[text[:3]] if self._told <= _LEVELED_A_MINUTE else logging.DEBUG, text[3:]
 
 
-def tell(source: str, text: str) -> None:
-    """One line that `source` printed, at DEBUG."""
-    _log.debug("%s", f"{source}: {text}", extra={"event_source": source})
+def tell(source: str, text: str, level: int = logging.DEBUG) -> None:
+    """One line that `source` printed."""
+    _log.log(level, "%s", f"{source}: {text}", extra={"event_source": source})
 
 
 def tell_crash(source: str, status: int, lines: list[str]) -> None:

@@ -195,12 +195,10 @@ class Yardstick:
             found.append((self._evaluator.score(self._temperature).mean, self._evaluator.score(0.0).mean))
         return [sampled for sampled, _ in found], [greedy for _, greedy in found]
 
-    def answer(
-        self, inputs: Any, temperature: float, progress: Callable[[int, int], None] | None
-    ) -> list[list[Completion]]:
+    def answer(self, inputs: Any, temperature: float, progress: Callable[[int, int], None] | None) -> list[list[str]]:
         """The evaluator's question to the node whose turn it is."""
         assert self._answering is not None
-        return self._answering.answer(inputs, temperature, progress)
+        return [list(group) for group in self._answering.answer(inputs, temperature, progress)]
 
 
 def add(total: dict[str, float], counts: Mapping[str, float]) -> None:

@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import json
 import os
-import shlex
 import sys
 from pathlib import Path
 
@@ -23,7 +22,7 @@ prepare_process()
 from tests.bench.scale_costs import available_gib  # noqa: E402  (the environment comes first)
 from tests.bench.scale_report import report  # noqa: E402
 from tests.bench.scale_settings import MIB_PER_NODE  # noqa: E402
-from tests.bench.scale_swarm import Measured, measure, say  # noqa: E402
+from tests.bench.scale_swarm import Measured, measure, read, say  # noqa: E402
 
 _INSIDE = "SWARMD_BENCH_INSIDE"
 _SPARE_GIB = 2.0
@@ -33,7 +32,7 @@ def main() -> int:
     options = _options()
     if _INSIDE not in os.environ:
         _enter()
-    results: list[Measured] = []
+    results = [read(entry) for path in options.merge for entry in json.loads(path.read_text())]
     for nodes in options.nodes:
         needed = nodes * MIB_PER_NODE / 1024 + _SPARE_GIB
         if available_gib() < needed:
@@ -44,17 +43,27 @@ def main() -> int:
         ]
         if options.json:
             options.json.write_text(json.dumps([dataclasses.asdict(result) for result in results], indent=1))
-        text = report(results, shlex.join(sys.argv[1:]))
-        if options.out:
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_text(text)
-    print(report(results, shlex.join(sys.argv[1:])))
+        _write(options, results)
+    _write(options, results)
+    print(report(results, _shown(options)))
     return int(any(result.error for result in results))
+
+
+def _write(options: argparse.Namespace, results: list[Measured]) -> None:
+    """After each number of nodes: a run that is broken off has told what it found."""
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(report(results, _shown(options)))
+
+
+def _shown(options: argparse.Namespace) -> str:
+    """The options that matter to who reads the report."""
+    return f"--rounds {options.rounds} --spread {options.spread:g} --patience {options.patience:g}"
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nodes", type=int, nargs="+", default=[10, 40, 80, 160])
+    parser.add_argument("--nodes", type=int, nargs="*", default=[10, 40, 80, 160])
     parser.add_argument("--rounds", type=int, default=5, help="that are counted, of each number of nodes")
     parser.add_argument(
         "--spread", type=float, default=0.0, metavar="SECONDS",
@@ -67,6 +76,7 @@ def _options() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--schemes", nargs="+", choices=("swarmd", "stock"), default=["swarmd", "stock"])
     parser.add_argument("--out", type=Path, help="write the report there")
+    parser.add_argument("--merge", type=Path, nargs="+", default=[], help="put results of earlier --json files beside")
     parser.add_argument("--json", type=Path, help="write every single figure there")
     return parser.parse_args()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from tests.bench.scale_paper import on_paper
@@ -11,7 +11,7 @@ from tests.bench.scale_settings import BEAM_SIZE, NODES_PER_PROCESS, PEERS_PER_R
 from tests.bench.scale_swarm import Cost, Measured
 
 _TITLES = {"swarmd": "swarmd", "stock": "GenRL's scheme"}
-_FEW, _MANY = 40, 160
+_FEW = 40
 _KB = 1e3
 
 
@@ -43,50 +43,32 @@ of its own; {NODES_PER_PROCESS} of them share a Python process. Each round all n
 
 
 def _table(results: Sequence[Measured]) -> str:
-    lines = [
-        "| nodes | scheme | spread (s) | gathers | gather p50, p95 (s) | records read | failed reads | failed stores "
-        "| CPU-s a node and round | without idle | kB a node and round | without idle | MiB a node | idle: CPU-s, kB a node and minute |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for result in sorted(results, key=lambda one: (one.nodes, one.scheme != "swarmd")):
-        if not result.gathers:
-            continue
-        lines.append(
-            f"| {result.nodes} | {_TITLES[result.scheme]} | {result.spread:.0f} | {len(result.gathers)} "
-            f"| {_quantile(result.gathers, 0.5):.2f}, {_quantile(result.gathers, 0.95):.2f} | {result.share_read:.1f} "
-            f"| {result.failed_reads} | {result.stored.count(False)} "
-            f"| {cpu(result):.3f} ({_cpu(result, result.publishing):.3f} + {_cpu(result, result.gathering):.3f}) "
-            f"| {cpu(result) - _idle_cpu(result):.3f} "
-            f"| {kilobytes(result):.0f} "
-            f"({_kilobytes(result, result.publishing):.0f} + {_kilobytes(result, result.gathering):.0f}) "
-            f"| {kilobytes(result) - _idle_kilobytes(result):.0f} "
-            f"| {result.resident:.0f} ({result.daemons:.0f}) | {_idle(result)} |"
-        )
+    lines = ["| nodes | scheme | " + " | ".join(_COLUMNS) + " |", "|---|---" + "|---" * len(_COLUMNS) + "|"]
+    for one in sorted(results, key=lambda one: (one.nodes, one.scheme != "swarmd")):
+        if one.gathers:
+            cells = (column(one) for column in _COLUMNS.values())
+            lines.append(f"| {one.nodes} | {_TITLES[one.scheme]} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", "In brackets: publishing + reading."])
 
 
 def _ratios(results: Sequence[Measured]) -> str:
-    found = {(one.scheme, one.nodes): one for one in results if one.gathers}
-    lines = list(_ratio_lines(found))
+    """How the figures change from the fewest (but 40, if there are as many) to the most nodes."""
+    lines = []
+    for scheme, title in _TITLES.items():
+        found = {one.nodes: one for one in results if one.scheme == scheme and one.gathers}
+        nodes = sorted(number for number in found if number >= _FEW)
+        if len(nodes) > 1:
+            few, many = found[nodes[0]], found[nodes[-1]]
+            ratios = (f"{figure(many) / max(figure(few), 1e-9):.2f}" for figure in _FIGURES.values())
+            lines.append(f"| {title}, {nodes[0]} to {nodes[-1]} nodes | " + " | ".join(ratios) + " |")
+    both = {one.nodes for one in results if one.scheme == "stock" and one.gathers}
+    for nodes in sorted(both & {one.nodes for one in results if one.scheme == "swarmd" and one.gathers}):
+        stock, ours = (next(o for o in results if (o.scheme, o.nodes) == (s, nodes)) for s in ("stock", "swarmd"))
+        ratios = (f"{figure(stock) / max(figure(ours), 1e-9):.2f}" for figure in _FIGURES.values())
+        lines.append(f"| GenRL's scheme ÷ swarmd, {nodes} nodes | " + " | ".join(ratios) + " |")
     if not lines:
         return ""
-    head = f"| from {_FEW} to {_MANY} nodes | CPU, without idle | bytes, without idle | gather p50 | memory |\n|---|---|---|---|---|"
-    return "\n".join([head, *lines])
-
-
-def _ratio_lines(found: dict[tuple[str, int], Measured]) -> Iterator[str]:
-    figures: list[Callable[[Measured], float]] = [
-        lambda one: cpu(one) - _idle_cpu(one), lambda one: kilobytes(one) - _idle_kilobytes(one), lambda one: _quantile(one.gathers, 0.5), lambda one: one.resident
-    ]  # fmt: skip
-    for scheme, title in _TITLES.items():
-        few, many = found.get((scheme, _FEW)), found.get((scheme, _MANY))
-        if few and many:
-            ratios = (figure(many) / max(figure(few), 1e-9) for figure in figures)
-            yield f"| {title} | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " |"
-    few, many = found.get(("stock", _MANY)), found.get(("swarmd", _MANY))
-    if few and many:
-        ratios = (figure(few) / max(figure(many), 1e-9) for figure in figures)
-        yield f"| GenRL's scheme ÷ swarmd at {_MANY} | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " |"
+    return "\n".join(["| ratio | " + " | ".join(_FIGURES) + " |", "|---" + "|---" * len(_FIGURES) + "|", *lines])
 
 
 def _errors(results: Sequence[Measured]) -> str:
@@ -142,3 +124,32 @@ def _idle(result: Measured) -> str:
 def _quantile(values: Sequence[float], share: float) -> float:
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+_FIGURES: dict[str, Callable[[Measured], float]] = {
+    "CPU": cpu,
+    "CPU without idle": lambda one: cpu(one) - _idle_cpu(one),
+    "bytes": kilobytes,
+    "bytes without idle": lambda one: kilobytes(one) - _idle_kilobytes(one),
+    "gather p50": lambda one: _quantile(one.gathers, 0.5),
+    "memory": lambda one: one.resident,
+}
+_COLUMNS: dict[str, Callable[[Measured], str]] = {
+    "spread (s)": lambda one: f"{one.spread:.0f}",
+    "gathers": lambda one: str(len(one.gathers)),
+    "gather p50, p95 (s)": lambda one: f"{_quantile(one.gathers, 0.5):.2f}, {_quantile(one.gathers, 0.95):.2f}",
+    "records read": lambda one: f"{one.share_read:.1f}",
+    "failed reads": lambda one: str(one.failed_reads),
+    "failed stores": lambda one: str(one.stored.count(False)),
+    "CPU-s a node and round": lambda one: (
+        f"{cpu(one):.3f} ({_cpu(one, one.publishing):.3f} + {_cpu(one, one.gathering):.3f})"
+    ),
+    "without idle": lambda one: f"{cpu(one) - _idle_cpu(one):.3f}",
+    "kB a node and round": lambda one: (
+        f"{kilobytes(one):.0f} ({_kilobytes(one, one.publishing):.0f} + {_kilobytes(one, one.gathering):.0f})"
+    ),
+    "kB without idle": lambda one: f"{kilobytes(one) - _idle_kilobytes(one):.0f}",
+    "MiB a node": lambda one: f"{one.resident:.0f} ({one.daemons:.0f})",
+    "idle: CPU-s, kB a node and minute": _idle,
+    "load average": lambda one: f"{min(one.loads):.0f} to {max(one.loads):.0f}",
+}

@@ -35,8 +35,11 @@ class Cost:
 
 @dataclass
 class Measured:
-    """One scheme with one number of nodes. Of the counted rounds: seconds of each gather, records it found, whether
-    each publishing succeeded, and costs by part; seconds: of all counted rounds. idle: costs of idle_seconds without one."""
+    """One scheme with one number of nodes, of the counted rounds.
+
+    seconds: of all rounds. gathers: seconds of each. found: records that each of them read. stored: whether publishing
+    succeeded, each time. idle: costs of idle_seconds without a round. resident, daemons: MiB of a node, of its p2pd.
+    """
 
     scheme: str
     nodes: int
@@ -133,6 +136,12 @@ def measure(scheme: str, nodes: int, rounds: int, spread: float, patience: float
             for process in processes:
                 process.end()
     return result
+
+
+def read(entry: dict[str, Any]) -> Measured:
+    """A result from its JSON form."""
+    costs = {name: [Cost(**one) for one in entry[name]] for name in ("publishing", "gathering", "idle")}
+    return Measured(**{**entry, **costs})
 
 
 def _start(result: Measured, processes: list[_Process], state: Path, patience: float) -> None:
