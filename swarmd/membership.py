@@ -3,6 +3,7 @@ it makes the node a member."""
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import time
@@ -173,7 +174,9 @@ def leave(place: Place) -> tuple[str, str | None]:
     except ConfigurationError as error:
         raise ConfigurationError(f"without {place.drop_in}, {error}\nmend that first; nothing has changed") from None
     swarm_drop_in.remove(place.drop_in)
-    as_owner(place.state, lambda: swarm_secret.remove_swarm_secret(place.state / swarm_secret.FILE_NAME))
+    secret = place.state / swarm_secret.FILE_NAME
+    for file in (secret, _aside(secret)):
+        as_owner(place.state, functools.partial(swarm_secret.remove_swarm_secret, file))
     left = place.written("swarm.id")
     return str(current.value) if current is not None else "", left.place if left is not None and left.value else None
 
@@ -289,10 +292,43 @@ def _become_member(place: Place, config: Config, text: str, secret: str | None) 
     _identity(place, config)
     path = place.state / swarm_secret.FILE_NAME
     if secret is not None:
-        as_owner(place.state, lambda: swarm_secret.write_swarm_secret(path, secret))
+        as_owner(place.state, lambda: _put_secret(path, secret))
     try:
         swarm_drop_in.write(place.drop_in, swarm_drop_in.with_agreement(text, agreement_of(config).hash))
     except ConfigurationError:
         if secret is not None:
-            as_owner(place.state, lambda: swarm_secret.remove_swarm_secret(path))
+            as_owner(place.state, lambda: _back_to_the_old_secret(path))
         raise
+    if secret is not None:
+        as_owner(place.state, lambda: swarm_secret.remove_swarm_secret(_aside(path)))
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _put_secret(path: Path, secret: str) -> None:
+    """Writes the secret; one that was there, which the drop-in still names, stays beside it until that is written."""
+    swarm_secret.remove_swarm_secret(_aside(path))
+    try:
+        os.link(path, _aside(path))
+    except FileNotFoundError:  # none was there
+        pass
+    except OSError as error:
+        raise ConfigurationError(f"{path}: the old secret cannot be kept meanwhile: {error.strerror}") from error
+    try:
+        swarm_secret.write_swarm_secret(path, secret)
+    except ConfigurationError:
+        swarm_secret.remove_swarm_secret(_aside(path))
+        raise
+
+
+def _back_to_the_old_secret(path: Path) -> None:
+    try:
+        os.replace(_aside(path), path)  # needs no room on a full disk
+    except FileNotFoundError:
+        swarm_secret.remove_swarm_secret(path)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path}: the old secret cannot be put back: {error.strerror}; it is in {_aside(path)}"
+        ) from error

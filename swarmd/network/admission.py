@@ -4,19 +4,19 @@ Every record, and every group in it, stands and falls alone: a rule (admission_r
 counted, the next one is looked at. Whatever the bytes are, nothing but that happens.
 
 Rules run from cheap to dear. A record is decoded only if its size, key and expiration are in order, and takes one of
-the round's places only if a task in it can be its peer's. Making tasks anew is the dear part: it comes last, has a
-time limit, and takes the peers in random order, one group of each in turn, so that nobody's records can keep another's
-from being looked at.
+the round's places only if a task in it can be its peer's. Decoding and making tasks anew are the dear parts: they have
+time limits and take the peers in random order, those whose groups were taken before and the others in turns, then one
+group of each in turn. So whoever comes with a thousand keys takes the newcomers' time, and not that of the peers known.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from hashlib import blake2b
+from dataclasses import replace
 from itertools import zip_longest
 from threading import Lock
 from typing import Any
@@ -26,6 +26,7 @@ from swarmd.network.accounts import Accounts, is_peer_id
 from swarmd.network.admission_rules import RawRecord
 from swarmd.network.copies import Copies, distinctive
 from swarmd.network.dialects import Dialect, decode
+from swarmd.network.looked_at import RoundSeen, digest_of, remember
 from swarmd.network.quotas import BlockQuota
 from swarmd.network.records import AdmittedGroup, ClaimedGroup, Record
 from swarmd.network.refusals import Reason, Refused
@@ -39,29 +40,23 @@ REGENERATION_SECONDS = 6.0
 groups each) takes a tenth of a second; the few datasets that need a second for a task are what this is for. The task
 in work when it ends is still made."""
 
+LOOKING_SECONDS = 3.0
+"""For telling which records are worth reading, and again for decoding those. The worst record takes a fiftieth of it,
+an honest one a thousandth. What is left over is refused (no-time) and looked at when it is read again."""
+
+ANSWER_BYTES = 16 * 2**20
+"""Of completions admitted in a round, in UTF-8, since they go to the main process in one message. 64 peers with the
+greatest records that a swarmd node writes come to a megabyte, packed. What is beyond it is refused (quota-round)."""
+
 _SHARE_OF_A_BLOCK = 8
 """One address block gets an eighth of a round's places, and four at least."""
-
-_MOST_SEEN = 16_384
-"""Records that a round remembers to have looked at. Beyond it they are looked at again, which costs time only."""
 
 _log = logging.getLogger("swarmd")
 
 
-@dataclass(frozen=True)
-class _Round:
-    """seen: digests of what was looked at in this round, refused or not. untimely: of what came too early or expires
-    too late, which may be in order when it is read again, but is counted once. places: who has a place in the round: a
-    peer id, and whether the record was signed, since a signed one finds a place beside a forged one."""
-
-    seen: set[bytes] = field(default_factory=set)
-    untimely: set[bytes] = field(default_factory=set)
-    places: set[tuple[str, bool]] = field(default_factory=set)
-
-
 class Admission:
-    """Admits the groups of a swarm's peers. `admit` may take seconds: call it in a thread; all else is quick, and may
-    be called from another one meanwhile.
+    """Admits the groups of a swarm's peers. `sift` and `admit` may take seconds: call them in a thread; all else is
+    quick, and may be called from another one meanwhile.
 
     dialect: the swarm's. mix: this node's. table: for a legacy swarm, None elsewhere. limits.record_bytes is
     what is written; read are LARGEST_READ bytes. rng: for the order of peers.
@@ -77,6 +72,7 @@ class Admission:
         limits: ExchangeLimits,
         reputation: Reputation,
         regeneration_seconds: float = REGENERATION_SECONDS,
+        looking_seconds: float = LOOKING_SECONDS,
         rng: random.Random | None = None,
     ) -> None:
         self._swarm_id = swarm_id
@@ -87,36 +83,66 @@ class Admission:
         self._limits = limits
         self.reputation = reputation
         self._seconds = regeneration_seconds
+        self._looking_seconds = looking_seconds
         self._rng = rng or random.SystemRandom()
         self._accounts = Accounts()
         self._copies = Copies()
         self._blocks = BlockQuota(max(4, limits.peers_per_round // _SHARE_OF_A_BLOCK))
         self._working = Lock()
         self._round = -1
-        self._rounds: dict[int, _Round] = {}
+        self._rounds: dict[int, RoundSeen] = {}
+        self._bytes_left = ANSWER_BYTES
 
-    def admit(self, found: Iterable[RawRecord], round: int, now: float) -> list[AdmittedGroup]:
+    def sift(self, found: Iterable[RawRecord], round: int, until: float = math.inf) -> list[RawRecord]:
+        """Those of these records that are worth reading: in a swarmd swarm the ones that their peers have signed.
+
+        round: the current one. until: of time.monotonic(); what is not looked at by then is left out.
+        """
+        with self._working:
+            self._begin(round)
+            records = list(found)
+            self._rng.shuffle(records)
+            until = min(until, time.monotonic() + self._looking_seconds)
+            worthless = self._rounds[round].worthless
+            return [raw for raw in records if self._is_worth_reading(raw, worthless, until)]
+
+    def met(self, round: int) -> frozenset[str]:
+        """The peers that have a place in the round (the current or the last one): none by their name alone."""
+        kept = self._rounds.get(round)
+        return frozenset(peer for peer, _ in tuple(kept.places)) if kept else frozenset()
+
+    def admit(self, found: Iterable[RawRecord], round: int, now: float, until: float = math.inf) -> list[AdmittedGroup]:
         """The groups in these records that passed every rule, of each peer at most `groups_per_peer` a round.
 
         round: the current one; may be called several times in it, and what was looked at before is passed over.
-        now: seconds since 1970 by the DHT's clock. Never raises because of what a record holds.
+        now: seconds since 1970 by the DHT's clock. until: of time.monotonic(), when the result must be there; the task
+        in work is still made. Never raises because of what a record holds.
         """
         with self._working:
-            return self._admit(list(found), round, now)
+            return self._admit(list(found), round, now, until)
 
-    def _admit(self, records: list[RawRecord], round: int, now: float) -> list[AdmittedGroup]:
+    def _admit(self, records: list[RawRecord], round: int, now: float, until: float) -> list[AdmittedGroup]:
         self._begin(round)
-        self._rng.shuffle(records)
         claims: list[list[tuple[Record, ClaimedGroup]]] = []
-        for raw in records:
+        looking_ends = min(until, time.monotonic() + self._looking_seconds)
+        for raw in self._in_turns(records):
             try:
-                record = self._looked_at(raw, round, now)
+                record = self._looked_at(raw, round, now, looking_ends)
                 if record is not None:
                     claims.append([(record, group) for group in record.groups])
             except Refused as refusal:
                 self._refuse(raw.subkey, refusal)
         turns = [claim for turn in zip_longest(*claims) for claim in turn if claim is not None]
-        return self._regenerated(turns, round, now)
+        return self._regenerated(turns, round, now, until)
+
+    def _in_turns(self, records: list[RawRecord]) -> list[RawRecord]:
+        """In random order; those of peers whose groups were taken before and those of the others in turns."""
+        self._rng.shuffle(records)
+        proven: list[RawRecord] = []
+        others: list[RawRecord] = []
+        for raw in records:
+            (proven if self.reputation.is_proven(raw.subkey) else others).append(raw)
+        return [raw for turn in zip_longest(proven, others) for raw in turn if raw is not None]
 
     def remember_own(self, round: int, groups: Iterable[Sequence[str]]) -> None:
         """Takes down this node's own completions, a group each, before they are published: who republishes them is
@@ -148,23 +174,43 @@ class Admission:
         if round == self._round:
             return
         self._blocks.begin_round()
+        self._bytes_left = ANSWER_BYTES
         # A round in front of the last one: the coordinator began anew, and with it all that was remembered of rounds.
         kept = {round - 1} if round > self._round else set()
         self._rounds = {number: self._rounds[number] for number in kept & self._rounds.keys()}
-        self._rounds[round] = _Round()
-        self._rounds.setdefault(round - 1, _Round())
+        self._rounds[round] = RoundSeen()
+        self._rounds.setdefault(round - 1, RoundSeen())
         self._round = round
 
     # --- Records -------------------------------------------------------------------------------------------------
 
-    def _looked_at(self, raw: RawRecord, round: int, now: float) -> Record | None:
+    def _is_worth_reading(self, raw: RawRecord, worthless: set[bytes], until: float) -> bool:
+        try:
+            rules.has_the_form_of_a_record(raw)
+            rules.is_small_enough(raw, rules.LARGEST_READ)
+            digest = digest_of(raw)
+            if digest in worthless:
+                return False
+            in_time(until)
+            try:
+                rules.is_worth_reading(raw, self._dialect)
+            except Refused:
+                remember(worthless, digest)
+                raise
+        except Refused as refusal:
+            self._refuse(raw.subkey, refusal)
+            return False
+        return True
+
+    def _looked_at(self, raw: RawRecord, round: int, now: float, until: float) -> Record | None:
         """The record with those of its groups that may be its peer's; None for one that was looked at before, and for
         this node's own. Raises Refused."""
         rules.has_the_form_of_a_record(raw)
         rules.is_small_enough(raw, rules.LARGEST_READ)
-        digest = _digest(raw)
+        digest = digest_of(raw)
         if any(digest in kept.seen for kept in self._rounds.values()):
             return None
+        in_time(until)
         this = self._rounds[round]
         try:
             rules.expires_soon(raw.expires, now)
@@ -172,9 +218,9 @@ class Admission:
         except Refused:
             if digest in this.untimely:
                 return None
-            _add(this.untimely, digest)
+            remember(this.untimely, digest)
             raise
-        _add(this.seen, digest)
+        remember(this.seen, digest)
         rules.is_not_quarantined(raw.subkey, self.reputation, now)
         record = decode(raw.value, raw.round, raw.key, raw.subkey, float(raw.expires), self._dialect)
         rules.is_signed_as_it_must(record, self._peer_id, self.reputation)
@@ -185,13 +231,16 @@ class Admission:
         self._accounts.meet(record.peer_id, record.dialect, record.round)
         place = record.peer_id, record.signed
         places = self._rounds[record.round].places
+        content = hash(frozenset(record.groups))
         if place in places:
+            if places[place] == content:
+                return None  # published anew, by a node that was restarted or in a long round
             raise Refused(Reason.DUPLICATE, f"a second record for round {record.round}")
         groups = self._possible(record, now)
         if groups:
             rules.finds_a_place(record, places, self._limits.peers_per_round)
             rules.is_within_its_blocks_quota(raw.address, self._blocks)
-            places.add(place)
+            places[place] = content
         return replace(record, groups=groups)
 
     def _possible(self, record: Record, now: float) -> tuple[ClaimedGroup, ...]:
@@ -223,14 +272,13 @@ class Admission:
     # --- Groups --------------------------------------------------------------------------------------------------
 
     def _regenerated(
-        self, claims: Sequence[tuple[Record, ClaimedGroup]], round: int, now: float
+        self, claims: Sequence[tuple[Record, ClaimedGroup]], round: int, now: float, until: float
     ) -> list[AdmittedGroup]:
         admitted = []
-        deadline = time.monotonic() + self._seconds
+        until = min(until, time.monotonic() + self._seconds)
         for record, group in claims:
             try:
-                if time.monotonic() >= deadline:
-                    raise Refused(Reason.NO_TIME, f"the {self._seconds:g} s for making tasks anew are over")
+                in_time(until)
                 admitted.append(self._admitted(record, group, round))
             except Refused as refusal:
                 self._refuse_group(record, refusal, now)
@@ -249,9 +297,13 @@ class Admission:
         else:
             task = rules.is_a_question_of_the_table(group.question, self._table)
         rules.is_not_held_out(task)
+        size = sum(len(text.encode()) for text in group.completions)
+        if size > self._bytes_left:
+            raise Refused(Reason.QUOTA_ROUND, f"{size} bytes more than the {ANSWER_BYTES} that a round brings")
         evidence = distinctive(group.completions)
         self._copies.check(record.peer_id, record.round, evidence)
         self._copies.remember(record.peer_id, round, evidence)
+        self._bytes_left -= size
         question = task.question if provenance is None else None
         return AdmittedGroup(record.peer_id, record.round, group.completions, provenance, question)
 
@@ -274,14 +326,7 @@ class Admission:
             self.reputation.report(peer_id, verdict, now, count)
 
 
-def _digest(raw: RawRecord) -> bytes:
-    """16 bytes for this very record, with its expiration: anybody can publish a peer's bytes with another one, and
-    they are not that record."""
-    expires = raw.expires.hex() if isinstance(raw.expires, float) else ascii(type(raw.expires))
-    parts = (raw.key.encode("utf-8", "surrogatepass"), raw.subkey.encode(), expires.encode(), raw.value)
-    return blake2b(b"".join(len(part).to_bytes(8, "big") + part for part in parts), digest_size=16).digest()
-
-
-def _add(digests: set[bytes], digest: bytes) -> None:
-    if len(digests) < _MOST_SEEN:
-        digests.add(digest)
+def in_time(until: float) -> None:
+    """until: of time.monotonic(). Raises Refused."""
+    if time.monotonic() >= until:
+        raise Refused(Reason.NO_TIME, "the time for looking at records and making tasks anew is over")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from swarmd.network.accounts import is_peer_id
+from swarmd.network.dialects import Dialect, decode
+from swarmd.network.dialects.own import MAGIC, OwnDialect
 from swarmd.network.quotas import BlockQuota
 from swarmd.network.records import ClaimedGroup, Record
 from swarmd.network.refusals import Reason, Refused, shown
@@ -70,6 +72,22 @@ def is_small_enough(raw: RawRecord, largest: int) -> None:
     """largest: bytes."""
     if len(raw.value) > largest:
         raise Refused(Reason.TOO_LARGE, f"{len(raw.value)} bytes; at most {largest} are read")
+
+
+def is_worth_reading(raw: RawRecord, dialect: Dialect) -> None:
+    """In a swarmd swarm: under its peer's key and signed by it. That takes no unpacking, so that however many names a
+    stranger invents, they cost next to nothing and count for nothing. GenRL's nodes cannot sign."""
+    if not isinstance(dialect, OwnDialect):
+        return
+    if not isinstance(raw.expires, float) or not math.isfinite(raw.expires):
+        raise Refused(Reason.EXPIRES_TOO_LATE, f"an expiration that is no time, of type {type(raw.expires).__name__}")
+    if raw.key != dialect.key_for(raw.round, raw.subkey):
+        raise Refused(Reason.WRONG_KEY, f"a record of {raw.subkey} does not belong under {shown(raw.key)}")
+    if not dialect.is_signed(raw.value, raw.key, raw.subkey, raw.expires):
+        if dialect.is_private or raw.value[: len(MAGIC)] == MAGIC:
+            # Says what is wrong with it, such as a later version, and goes no further than the signature.
+            decode(raw.value, raw.round, raw.key, raw.subkey, raw.expires, dialect)
+        raise Refused(Reason.UNSIGNED, "not signed by the peer under whose name it lies")
 
 
 def expires_soon(expires: Any, now: float) -> None:

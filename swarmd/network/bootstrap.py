@@ -47,7 +47,7 @@ class Bootstrap:
         self._alone: bool | None = None
 
     def add(self, addresses: Iterable[str]) -> None:
-        """More peers to try from now on; what is no address with a peer id is left out, with a warning."""
+        """More peers to try from now on; what is no address with a peer id is left out, and logged."""
         for text in addresses:
             parsed = parse_address(text)
             if parsed is None:
@@ -183,4 +183,5 @@ class Bootstrap:
         for peer_id, addresses in (await self.connections()).items():
             if peer_id in connected:
                 self._remembered.answered(peer_id, addresses)
-        self._remembered.save()
+        # A disk to which a checkpoint is being written lets an fsync wait for seconds.
+        await asyncio.to_thread(self._remembered.save)

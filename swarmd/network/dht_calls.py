@@ -31,6 +31,7 @@ _PING_SECONDS = 3.0
 _AGAIN_SECONDS = 0.1
 _CALLS_AT_ONCE = 32
 _MOST_PEERS_MEASURED = 64
+_TURN_SECONDS = 0.005
 
 _log = logging.getLogger("swarmd")
 
@@ -61,6 +62,19 @@ def base58_of(raw: bytes) -> str:
     return str(PeerID(raw).to_base58())
 
 
+class Turns:
+    """Work for a stranger, in turns: whoever has much of it does not keep everybody else waiting."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    async def pass_on(self) -> None:
+        """Lets the loop's other tasks go first, if this one has had it for some milliseconds; to be called often."""
+        if time.monotonic() - self._since > _TURN_SECONDS:
+            await asyncio.sleep(0)
+            self._since = time.monotonic()
+
+
 @dataclass
 class Traffic:
     """Bytes of DHT messages since the start, and requests that came."""
@@ -76,6 +90,18 @@ class Found:
 
     records: list[tuple[str, bytes, float]] = field(default_factory=list)
     neighbours: list[tuple[int, str]] = field(default_factory=list)
+
+
+async def read_dictionary(raw: bytes, most_items: int, turns: Turns) -> dict[str, tuple[bytes, float]]:
+    """subkey -> value, expiration of a dictionary as it came (see decode_dictionary).
+
+    Each subkey is in hivemind's dictionaries once; a stranger may repeat one as often as it finds room.
+    """
+    listed = {}
+    for subkey, value, expires in decode_dictionary(raw, most_items):
+        listed[subkey] = value, expires
+        await turns.pass_on()
+    return listed
 
 
 class DhtCalls:
@@ -202,15 +228,17 @@ class DhtCalls:
         response = await self.call(peer_id, "rpc_find", request, timeout)
         if response is None or len(response.results) != len(keys):
             return None
-        found = {}
+        found, turns = {}, Turns()
         for key, result in zip(keys, response.results, strict=True):
             records = []
             if result.type == dht_pb2.FOUND_DICTIONARY:
-                for number, (subkey, value, expires) in enumerate(decode_dictionary(result.value)):
+                # A store and a cache of theirs, each full.
+                listed = await read_dictionary(result.value, 2 * self._limits.records_per_key, turns)
+                for subkey, (value, expires) in listed.items():
+                    await turns.pass_on()
                     if is_well_formed(subkey, value, expires, self._limits):
                         records.append((subkey, value, expires))
-                    if number % 256 == 255:
-                        await asyncio.sleep(0)
+            await turns.pass_on()
             found[key] = Found(records, self._neighbours(result))
         return found
 

@@ -1,6 +1,6 @@
 """The node in the swarm's DHT: one p2pd, one table of contacts, the records it keeps. All of it on one asyncio loop.
 
-Nothing here raises because of what peers do, and every await has a deadline.
+Nothing here raises because of what peers do, and every call to one has a deadline.
 """
 
 from __future__ import annotations
@@ -8,9 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,11 +26,11 @@ from swarmd.network.p2p_supervisor import Supervisor
 from swarmd.network.reach import Reach
 from swarmd.network.record_store import Genuine, RecordLimits, RecordStore
 from swarmd.network.remembered_peers import KnownPeer, RememberedPeers, parse_address
+from swarmd.network.socket_directory import SocketDirectory
 from swarmd.network.strict_serializer import unwrap_value, wrap_value
 
 _CACHE_LIMITS = RecordLimits(bytes_total=16 * 2**20)
 _SWEEP_SECONDS = 10.0
-_LONGEST_DIRECTORY = 80
 _STORE_SECONDS = 3.0
 # Of the time for publishing, what may go into finding the nodes nearest to the key.
 _SEARCH_SHARE = 0.6
@@ -74,7 +71,7 @@ class PeerSeen:
 class SwarmNode:
     """Made by `start`. Times of day are seconds since 1970, deadlines seconds from now."""
 
-    def __init__(self, settings: NodeSettings, peer_id: str, sockets: Path, genuine: Genuine | None) -> None:
+    def __init__(self, settings: NodeSettings, peer_id: str, sockets: SocketDirectory, genuine: Genuine | None) -> None:
         self.peer_id = peer_id
         self._settings, self._sockets, self._genuine = settings, sockets, genuine
         # From the peer id, so that a node comes back at its old place and nobody keeps its old id for nothing.
@@ -91,7 +88,7 @@ class SwarmNode:
         self._calls.on_new_node = self._handover.to_new_node
         self._bootstrap = Bootstrap(self._calls, settings.peers, RememberedPeers(settings.state))
         daemon = DaemonSettings(
-            settings.identity, sockets, settings.listen, settings.announce, settings.relay, settings.peers
+            settings.identity, sockets.path, settings.listen, settings.announce, settings.relay, settings.peers
         )
         self._supervisor = Supervisor(daemon, self._attach, self._detach)
         self._tasks: list[asyncio.Task[None]] = []
@@ -107,13 +104,12 @@ class SwarmNode:
         """
         quiet_hivemind()
         peer_id = str(PeerID.from_identity(settings.identity.read_bytes()))
-        # In a directory of its own, mode 0700: whoever can connect to these sockets acts with the node's identity.
-        sockets = _private_directory()
+        sockets = SocketDirectory(peer_id)
         node = cls(settings, peer_id, sockets, genuine)
         try:
             await node._supervisor.start()
         except BaseException:
-            shutil.rmtree(sockets, ignore_errors=True)
+            sockets.close()
             raise
         node._tasks = [
             asyncio.create_task(node._forever(node._supervisor.run, "the watch over p2pd")),
@@ -158,8 +154,9 @@ class SwarmNode:
     async def publish(self, key: str, subkey: str, value: bytes, expires: float, deadline: float) -> bool:
         """Stores a record on the nodes nearest to its key, within `deadline` seconds.
 
-        True if at least one other node took it, or if there is none and it waits here for the first one to come. Call
-        `allow` with the key before. ValueError for a record that no node would keep.
+        True if at least one other node took it, or if there is none and it waits here for those to come that ask: also
+        where all that are connected listen nowhere, and keep no records. Call `allow` with the key before. ValueError
+        for a record that no node would keep, such as one whose time is over.
         """
         place, wrapped, end = key_id(key), wrap_value(value), time.monotonic() + deadline
         if len(value) > self._settings.limits.value_bytes or not 0 < expires - time.time() <= 900:
@@ -170,7 +167,7 @@ class SwarmNode:
         await search.run(time.monotonic() + deadline * _SEARCH_SHARE)
         nearest = search.nearest(place, REPLICAS)
         if not nearest:
-            return not self.connected_peers
+            return not self.connected_peers or (bool(self._settings.listen) and not len(self._calls.contacts))
         timeout = max(0.1, min(_STORE_SECONDS, end - time.monotonic()))
         stored = await asyncio.gather(
             *(self._calls.store(peer_id, place, {subkey: (wrapped, expires)}, timeout) for _, peer_id in nearest)
@@ -186,8 +183,8 @@ class SwarmNode:
         places = {key_id(key): key for key in keys}
         search = Search(self._calls, places, self._genuine, records_only=True)
         for place in places:
-            search.add(place, self._cache.get(place))
-            search.add(place, self._store.get(place))
+            await search.add(place, self._cache.get(place))
+            await search.add(place, self._store.get(place))
         if not await search.run(time.monotonic() + deadline):
             _log.debug("the deadline of %.1f s ended a search for %d keys", deadline, len(places))
         return {
@@ -259,7 +256,7 @@ class SwarmNode:
         return self._calls.reachable() if verdict is None else verdict
 
     async def close(self) -> None:
-        """Remembers the peers and ends p2pd."""
+        """Ends p2pd, and remembers the peers of the last seconds; those before are remembered all the time."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -267,13 +264,4 @@ class SwarmNode:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._bootstrap.remember(), 3.0)
         await self._supervisor.close()
-        shutil.rmtree(self._sockets, ignore_errors=True)
-
-
-def _private_directory() -> Path:
-    """A new directory whose path leaves room for a socket's name: unix(7) has 108 bytes for both."""
-    directory = Path(tempfile.mkdtemp(prefix="swarmd-p2p-"))
-    if len(os.fsencode(directory)) > _LONGEST_DIRECTORY:
-        directory.rmdir()
-        directory = Path(tempfile.mkdtemp(prefix="swarmd-p2p-", dir="/tmp"))
-    return directory
+        self._sockets.close()

@@ -1,8 +1,11 @@
-"""Finding the nodes nearest to keys, and the records under them: Kademlia's lookup, with a deadline and limits.
+"""Finding the nodes nearest to keys, and the records under them: Kademlia's lookup, with a deadline.
 
 Each key has a list of known nodes in the order of their distance. The nearest ones that were not asked yet are asked,
 several at a time and for several keys in one message, until all of the nearest have answered. The nodes of our own
 table, which have answered before, come first: neighbours that a liar invents cannot push them out.
+
+Nodes asked, records taken and neighbours believed have limits; what answers cost to look at is spent in turns with
+everything else on the loop, and goes on behind a search whose deadline has come.
 
 Who only wants the records need not hear them from all replicas: most of what a round costs is their bytes.
 """
@@ -15,7 +18,7 @@ from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from swarmd.network.dht_calls import DhtCalls, Found
+from swarmd.network.dht_calls import DhtCalls, Found, Turns
 from swarmd.network.record_store import Genuine, KeyRecords, RecordLimits, StoredRecord
 
 MOST_ASKED = 30
@@ -162,27 +165,30 @@ class Search:
                 lookup.fail(node_id)
                 continue
             lookup.answered.add(node_id)
-            self._take(lookup, found[lookup.key], peer_id)
+            await self._take(lookup, found[lookup.key], peer_id)
 
-    def _take(self, lookup: _Lookup, found: Found, peer_id: str) -> None:
+    async def _take(self, lookup: _Lookup, found: Found, peer_id: str) -> None:
         for node_id, neighbour in found.neighbours:
             if node_id != self._calls.node_id:
                 lookup.learn(node_id, neighbour)
         merged = self._merged[lookup.key]
         known = {subkey: record.value for subkey, record in merged.records.items()}
-        new = any(known.get(subkey) != value for subkey, value, _ in found.records)
+        new, turns = any(known.get(subkey) != value for subkey, value, _ in found.records), Turns()
         for subkey, value, expires in found.records:
             merged.put(subkey, StoredRecord(value, expires, peer_id, first_hand=subkey == peer_id))
+            await turns.pass_on()
         lookup.note_records(bool(found.records), new)
 
     def nearest(self, key: int, most: int) -> list[tuple[int, str]]:
         """The nodes (node id, peer id) nearest to the key that answered, nearest first."""
         return next(lookup for lookup in self._lookups if lookup.key == key).nearest(most)
 
-    def add(self, key: int, records: Mapping[str, StoredRecord]) -> None:
+    async def add(self, key: int, records: Mapping[str, StoredRecord]) -> None:
         """Takes what lies in a store of our own."""
+        turns = Turns()
         for subkey, record in records.items():
             self._merged[key].put(subkey, record)
+            await turns.pass_on()
 
     def records(self, key: int) -> dict[str, StoredRecord]:
         return dict(self._merged[key].records)

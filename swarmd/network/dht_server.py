@@ -1,8 +1,8 @@
 """What the node answers to others, in the messages of hivemind's DHT, so that stock nodes and swarmd share one.
 
 The rules are hivemind's (hivemind.dht.protocol, version in hivemind_dht.VERSION). What differs: nothing is decoded
-beyond what strict_serializer reads, a bad item is refused and the rest is kept, and what one request may ask, bring
-and cost is bounded.
+beyond what strict_serializer reads, a bad item is refused and the rest is kept, what one request may ask and bring is
+bounded, and work for it is done in turns of some milliseconds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 import time
 from typing import Any
 
-from swarmd.network.dht_calls import MOST_NEIGHBOURS, DhtCalls, peer_of, read_id, to_bytes
+from swarmd.network.dht_calls import MOST_NEIGHBOURS, DhtCalls, Turns, peer_of, read_dictionary, read_id, to_bytes
 from swarmd.network.hivemind_dht import P2P, P2PContext, ServicerBase, dht_pb2
 from swarmd.network.p2p_daemon import waiting_messages
 from swarmd.network.reach import Reach
@@ -20,7 +20,6 @@ from swarmd.network.record_store import RecordLimits, RecordStore
 from swarmd.network.strict_serializer import (
     DICTIONARY_TAG,
     PLAIN_TAG,
-    decode_dictionary,
     decode_subkey,
     encode_dictionary,
 )
@@ -80,21 +79,27 @@ class DhtServer(ServicerBase):
         items = zip(
             request.keys, request.subkeys, request.values, request.expiration_time, request.in_cache, strict=False
         )
+        turns = Turns()
         for number, (key, tag, value, expires, in_cache) in enumerate(items):
             store = self._cache if in_cache else self._store
             place = read_id(key) if number < _MOST_ITEMS_STORED else None
-            response.store_ok.append(place is not None and self._keep(store, place, tag, value, expires, sender))
-            if number % 16 == 15:
-                await asyncio.sleep(0)
+            response.store_ok.append(
+                place is not None and await self._keep(store, place, tag, value, expires, sender, turns)
+            )
+            await turns.pass_on()
         return response
 
-    def _keep(self, store: RecordStore, key: int, tag: bytes, value: bytes, expires: float, sender: str) -> bool:
+    async def _keep(
+        self, store: RecordStore, key: int, tag: bytes, value: bytes, expires: float, sender: str, turns: Turns
+    ) -> bool:
         if tag == PLAIN_TAG or not store.knows(key):
             store.refused += 1
             return False
         if tag == DICTIONARY_TAG:
-            listed = decode_dictionary(value, self._limits.records_per_key)
-            kept = [store.put(key, subkey, item, until, sender) for subkey, item, until in listed]
+            kept = []
+            for name, (item, until) in (await read_dictionary(value, self._limits.records_per_key, turns)).items():
+                kept.append(store.put(key, name, item, until, sender))
+                await turns.pass_on()
             return bool(kept) and all(kept)
         subkey = decode_subkey(tag)
         return subkey is not None and store.put(key, subkey, value, expires, sender)
@@ -106,8 +111,9 @@ class DhtServer(ServicerBase):
         keys = request.keys[:_MOST_KEYS_FOUND]
         busy = waiting_messages(self._calls.p2p) > _MOST_WAITING
         response = dht_pb2.FindResponse(peer=self._calls.info)
-        room = _REPLY_BYTES
+        room, turns = _REPLY_BYTES, Turns()
         for number, key in enumerate(keys):
+            await turns.pass_on()
             place = read_id(key) or 0
             result = response.results.add(type=dht_pb2.NOT_FOUND)
             if not busy:

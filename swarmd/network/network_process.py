@@ -36,6 +36,8 @@ _SEND_SECONDS = 2.0
 _END_SECONDS, _CLOSE_SECONDS = 2.0, 4.0
 # Longer between two looks than this thread ever waits.
 _GAP_SECONDS = 2.0
+# It needs a tenth of that. What strangers make it take would be missing to the training, which the kernel then ends.
+_MOST_BYTES = 2**30
 # The id of calls whose answer nobody waits for.
 _NOBODY = -1
 _WAIT_STEP = 0.1
@@ -223,6 +225,8 @@ class NetworkProcess:
             if silence > _BUSY_SILENCE_SECONDS or (silence > _SILENCE_SECONDS and _is_idle(child.pid, spent)):
                 raise LinkTimeout(f"it did not answer for {silence:.1f} s")
             if now - pinged >= _PING_SECONDS:
+                if (used := _resident_bytes(child.pid)) > _MOST_BYTES:
+                    raise LinkError(f"it uses {used // 2**20} MiB of memory")
                 pinged = now
                 child.link.send({"call": "ping", "id": 0}, _SEND_SECONDS)
             while self._waiting:
@@ -284,6 +288,11 @@ def _cpu_ticks(pid: int) -> int:
     """What a process has computed so far, in clock ticks; 0 for one that is gone."""
     fields = _fields(pid)
     return int(fields[11]) + int(fields[12]) if fields else 0
+
+
+def _resident_bytes(pid: int) -> int:
+    fields = _fields(pid)
+    return int(fields[21]) * os.sysconf("SC_PAGE_SIZE") if fields else 0
 
 
 def _fields(pid: int) -> list[str]:

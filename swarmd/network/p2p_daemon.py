@@ -27,6 +27,10 @@ _LONGEST_LINE = 400
 _START_SECONDS = 15.0
 _IDENTIFY_SECONDS = 2.0
 _END_SECONDS = 2.0
+# Strangers' connections and streams take p2pd's memory, and the kernel, where the service's is used up, ends the
+# training with it. Go's collector works harder beyond this (pkg.go.dev/runtime, GOMEMLIMIT); it is no hard limit.
+_MEMORY = "256MiB"
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 _log = logging.getLogger("swarmd")
 
@@ -135,7 +139,12 @@ class Daemon(P2P):
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env={"PATH": "/usr/bin:/bin", "GOLOG_LOG_LEVEL": "warn", "GOLOG_LOG_FMT": "json"},
+            env={
+                "PATH": "/usr/bin:/bin",
+                "GOLOG_LOG_LEVEL": "warn",
+                "GOLOG_LOG_FMT": "json",
+                "GOMEMLIMIT": _MEMORY,
+            },
             cwd="/",
             start_new_session=True,
             preexec_fn=partial(die_with, os.getpid()),
@@ -179,6 +188,14 @@ class Daemon(P2P):
     @property
     def pid(self) -> int:
         return int(self._child.pid)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of it that are in memory (proc_pid_statm(5)); 0 for a process that has ended."""
+        try:
+            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE
+        except (FileNotFoundError, ProcessLookupError):
+            return 0
 
     async def ended(self) -> None:
         """Returns when the process has ended."""

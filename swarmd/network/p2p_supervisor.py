@@ -1,4 +1,6 @@
-"""Keeps p2pd running: one that has died or hangs is replaced by another with the same identity, within five seconds."""
+"""Keeps p2pd running: one that has died, hangs or takes too much memory is replaced by another with the same identity,
+within five seconds.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,8 @@ _PROBE_SECONDS = 1.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 10.0
 _BEAT_SECONDS = 0.25
 _FEWEST_BEATS = 6
+# Twice of what Go's collector aims at in p2p_daemon, and ten times of what p2pd needs in a swarm of hundreds.
+_MOST_MEMORY = 512 * 2**20
 
 _log = logging.getLogger("swarmd")
 
@@ -45,7 +49,9 @@ class Supervisor:
         while True:
             daemon = self.daemon
             if daemon is None or not await self._lives(daemon):
-                await self._replace()
+                await self._replace("has died or hangs")
+            elif (memory := daemon.memory) > _MOST_MEMORY:
+                await self._replace(f"takes {memory >> 20} MiB of memory, {_MOST_MEMORY >> 20} are allowed")
             else:
                 await self._wait_or_death(daemon)
 
@@ -66,9 +72,9 @@ class Supervisor:
         except TimeoutError:
             return
 
-    async def _replace(self) -> None:
+    async def _replace(self, why: str) -> None:
         if self.daemon is not None:
-            _log.warning("p2pd (pid %d) has died or hangs; another one takes over its identity", self.daemon.pid)
+            _log.warning("p2pd (pid %d) %s; another one takes over its identity", self.daemon.pid, why)
             await self._drop()
         self.restarts += 1
         delay = _FIRST_DELAY

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import logging
 import os
-import tempfile
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from swarmd.network.strict_serializer import is_peer_id
 FILE = "peers.json"
 MOST_PEERS = 64
 MOST_ADDRESSES = 4
+_MOST_IN_A_NETWORK = 4
 
 _LONGEST_FILE = 256 * 1024
 _LONGEST_ADDRESS = 256
@@ -29,11 +31,29 @@ _log = logging.getLogger("swarmd")
 
 @dataclass(frozen=True)
 class KnownPeer:
-    """addresses: multiaddresses without the peer id. last_good: seconds since 1970 when it last answered, 0: never."""
+    """addresses: multiaddresses without the peer id, the newest first.
+
+    first_good, last_good: seconds since 1970 when it first and last answered, 0: never.
+    """
 
     peer_id: str
     addresses: tuple[str, ...]
     last_good: float = 0.0
+    first_good: float = 0.0
+
+    @property
+    def network(self) -> str | None:
+        """The /24 or /48 of its newest address, which is as much as one owner has; None for a name or a local one."""
+        _, protocol, host, *_ = self.addresses[0].split("/")
+        if protocol not in ("ip4", "ip6"):
+            return None
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:  # py-multiaddr takes a few forms more
+            return None
+        if not address.is_global:
+            return None
+        return str(ipaddress.ip_network((address, 24 if protocol == "ip4" else 48), strict=False))
 
 
 def parse_address(text: str) -> tuple[str, str] | None:
@@ -66,12 +86,22 @@ def is_address(text: object) -> bool:
 
 
 class RememberedPeers:
-    """At most 64, the last good ones first. A damaged file is as good as none, and a bad entry spoils no other."""
+    """At most 64, the last good ones first. A damaged file is as good as none, and a bad entry spoils no other.
+
+    Half of the places are those of the longest known peers, so that many new names of one owner push out no more than
+    the other half; that half is for who answered last, so that not all are of peers that have long been gone. A network
+    has four places, shared out in the same way.
+    """
 
     def __init__(self, state: Path) -> None:
         self._path = state / FILE
+        # A fixed name: what a process leaves that is killed while it writes is used again, and not one of many.
+        self._new = state / f".{FILE}.new"
+        with contextlib.suppress(OSError):
+            self._new.unlink()
         self._peers = {peer.peer_id: peer for peer in self._read()}
         self._changed = False
+        self._writing = threading.Lock()
 
     def __iter__(self) -> Any:
         return iter(sorted(self._peers.values(), key=lambda peer: -peer.last_good))
@@ -80,41 +110,60 @@ class RememberedPeers:
         return len(self._peers)
 
     def answered(self, peer_id: str, addresses: Iterable[str]) -> None:
-        """Notes that a peer answered just now, at these addresses (the newest first), and forgets the oldest peers."""
+        """Notes that a peer answered just now, at these addresses (the newest first), and forgets one for it."""
         known = self._peers.get(peer_id)
         merged = [*filter(is_address, addresses), *(known.addresses if known else ())]
         if not merged or not is_peer_id(peer_id):
             return
         kept = tuple(dict.fromkeys(merged))[:MOST_ADDRESSES]
-        self._peers[peer_id] = KnownPeer(peer_id, kept, time.time())
+        now = time.time()
+        noted = KnownPeer(peer_id, kept, now, known.first_good or now if known else now)
+        self._peers[peer_id] = noted
         self._changed = True
-        if len(self._peers) > MOST_PEERS:
-            del self._peers[min(self._peers.values(), key=lambda peer: peer.last_good).peer_id]
+        network = noted.network
+        if network is not None:
+            self._forget([peer for peer in self._peers.values() if peer.network == network], _MOST_IN_A_NETWORK)
+        self._forget(list(self._peers.values()), MOST_PEERS)
+
+    def _forget(self, peers: Sequence[KnownPeer], most: int) -> None:
+        """Forgets those that are too many: neither among the half that is longest known, nor the last to answer."""
+        longest = sorted(peers, key=lambda peer: peer.first_good - peer.last_good)
+        recent = sorted(longest[most // 2 :], key=lambda peer: -peer.last_good)
+        for peer in recent[most - most // 2 :]:
+            del self._peers[peer.peer_id]
 
     def save(self) -> None:
-        """Writes the file anew if something changed; where that fails it says so, and the node goes on."""
+        """Writes the file anew, in any thread, if something changed; where that fails it says so, and goes on."""
         if not self._changed:
             return
+        self._changed = False
+        with self._writing:
+            # Sorting copies them first, in one step that no other thread comes between.
+            self._write(list(self))
+
+    def _write(self, peers: Sequence[KnownPeer]) -> None:
         listed = [
-            {"peer_id": peer.peer_id, "addresses": peer.addresses, "last_good": round(peer.last_good)} for peer in self
+            {
+                "peer_id": peer.peer_id,
+                "addresses": peer.addresses,
+                "first_good": round(peer.first_good),
+                "last_good": round(peer.last_good),
+            }
+            for peer in peers
         ]
         text = json.dumps({"version": 1, "peers": listed}, indent=1)
         try:
-            descriptor, temporary = tempfile.mkstemp(prefix=".peers-", dir=self._path.parent)
-        except OSError as error:
-            _log.warning("%s cannot be written: %s", self._path, error.strerror)
-            return
-        try:
-            with os.fdopen(descriptor, "w") as file:
+            self._new.unlink(missing_ok=True)
+            with os.fdopen(os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, self._path)
-            self._changed = False
+            os.replace(self._new, self._path)
         except OSError as error:
+            self._changed = True
             _log.warning("%s cannot be written: %s", self._path, error.strerror)
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                self._new.unlink()
 
     def _read(self) -> list[KnownPeer]:
         try:
@@ -138,7 +187,7 @@ def _known_peer(entry: Any) -> KnownPeer | None:
     """An entry of the file; None if anything about it is wrong. Times to come count as none: they would stay first."""
     if not isinstance(entry, dict):
         return None
-    peer_id, addresses, last_good = (entry.get(name) for name in ("peer_id", "addresses", "last_good"))
+    peer_id, addresses, last_good, first_good = map(entry.get, ("peer_id", "addresses", "last_good", "first_good"))
     if not isinstance(peer_id, str) or not is_peer_id(peer_id) or not isinstance(addresses, list):
         return None
     usable = tuple(address for address in addresses[: 4 * MOST_ADDRESSES] if is_address(address))[:MOST_ADDRESSES]
@@ -146,4 +195,6 @@ def _known_peer(entry: Any) -> KnownPeer | None:
         return None
     if not isinstance(last_good, int | float) or not 0 < last_good <= time.time():
         last_good = 0.0
-    return KnownPeer(peer_id, usable, float(last_good))
+    if not isinstance(first_good, int | float) or not 0 < first_good <= last_good:
+        first_good = last_good
+    return KnownPeer(peer_id, usable, float(last_good), float(first_good))

@@ -7,6 +7,7 @@ liars could shut out everybody else.
 from __future__ import annotations
 
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -32,6 +33,9 @@ _LEAST_SHARE = 0.05
 thousands of honest groups some fail."""
 
 _MOST_PEERS = 4096
+
+_SYNC_SECONDS = 60.0
+"""So often at most the file is waited for until it is on the disk: what a power cut takes is not worth more."""
 
 HARD: Mapping[str, float] = {
     Reason.OTHER_TASK: 1.0,
@@ -78,7 +82,7 @@ class Reputation:
     """The standings of all peers, at most 4096 of them; those not seen for longest are forgotten first. For any number
     of threads.
 
-    A damaged or unreadable file is no reason to stop: everybody starts anew, and the log says so.
+    A damaged or unreadable file is no reason to stop: everybody starts anew.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -86,6 +90,8 @@ class Reputation:
         self._path = path
         self._changed = False
         self._lock = Lock()
+        self._writing = Lock()
+        self._synced: float | None = None  # of time.monotonic()
         kept = load_standings(path) if path is not None else {}
         ordered = sorted(kept.items(), key=lambda entry: entry[1]["seen"])[-_MOST_PEERS:]
         self._standings = OrderedDict((peer, Standing(**values)) for peer, values in ordered)
@@ -128,15 +134,25 @@ class Reputation:
         """0 to 1: the good share of what came from the peer, hours ago counting less than now; 1 for a newcomer."""
         return self._standing(peer_id).at(now).score
 
+    def is_proven(self, peer_id: object) -> bool:
+        """Whether groups of this peer were taken, not too long ago."""
+        return isinstance(peer_id, str) and self._standing(peer_id).good >= 0.5
+
     def save(self) -> None:
-        """Writes the file if anything changed; a full disk is logged, the old file stays."""
-        with self._lock:
-            if self._path is None or not self._changed:
-                return
-            kept = {peer: vars(standing) for peer, standing in self._standings.items()}
-            self._changed = False
-        if not save_standings(self._path, kept):
-            self._changed = True
+        """Writes the file if anything changed; a full disk is logged, the old file stays. May take as long as the
+        disk is busy: for a thread."""
+        with self._writing:
+            with self._lock:
+                if self._path is None or not self._changed:
+                    return
+                kept = {peer: vars(standing) for peer, standing in self._standings.items()}
+                self._changed = False
+            now = time.monotonic()
+            sync = self._synced is None or now - self._synced >= _SYNC_SECONDS
+            if not save_standings(self._path, kept, sync=sync):
+                self._changed = True
+            elif sync:
+                self._synced = now
 
     def __len__(self) -> int:
         return len(self._standings)

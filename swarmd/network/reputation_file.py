@@ -37,16 +37,20 @@ def load_standings(path: Path) -> dict[str, dict[str, Any]]:
     return {peer: values for peer, entry in peers.items() if (values := _checked(peer, entry)) is not None}
 
 
-def save_standings(path: Path, standings: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Replaces the file in one step; False, and a line in the log, where the disk does not take it."""
+def save_standings(path: Path, standings: Mapping[str, Mapping[str, Any]], *, sync: bool) -> bool:
+    """Replaces the file in one step; False, and a line in the log, where the disk does not take it.
+
+    sync: waits until it is on the disk, which may take seconds.
+    """
     beside = path.with_name(f"{path.name}.new")
     content = json.dumps({"format": _FORMAT, "peers": {peer: dict(values) for peer, values in standings.items()}})
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
         _log.warning("%s: cannot be written: %s", path, error.strerror or error)

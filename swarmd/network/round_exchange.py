@@ -6,14 +6,16 @@ import asyncio
 import logging
 import random
 import time
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from threading import Lock
 from typing import Any, Protocol
 
 from swarmd.network.admission import Admission
 from swarmd.network.admission_rules import RawRecord
 from swarmd.network.dialects import Dialect, OutgoingGroup
+from swarmd.network.publication import Publications, Publishing
 from swarmd.network.records import AdmittedGroup
 from swarmd.network.shard_sample import Found, read_sample
 from swarmd.network.signing import Signer
@@ -21,30 +23,30 @@ from swarmd.tasks.dataset_settings import MixError
 from swarmd.tasks.mix import TaskMix
 from swarmd.tasks.provenance import Provenance, task_seed
 
-_POLL_SECONDS = 0.5
-_PUBLISH_SECONDS = 10.0
-# A peer that has published in one of these last rounds is waited for.
-_EXPECTED_ROUNDS = 3
-# Within the 900 s that readers allow, whatever the round's length is.
-_LONGEST_LIFE = 850.0
+_FIRST_PAUSE, _LONGEST_PAUSE, _PAUSE_GROWTH = 0.5, 8.0, 1.6
+# For so many rounds a peer counts as known.
+_KNOWN_ROUNDS = 3
 _ENOUGH = 0.75
+# Of the time until the answer must be there, what is left for admitting what was read last.
+_RESERVE_SECONDS, _RESERVE_SHARE = 2.0, 0.2
+# The round is not held up by a record that nobody takes.
+_PUBLISHED_SECONDS = 1.0
 
 _log = logging.getLogger("swarmd")
 
 
-class RecordSpace(Protocol):
+class RecordSpace(Publishing, Protocol):
     """Where records are put and found: the DHT."""
 
     def allow(self, keys: Sequence[str]) -> None: ...
-
-    async def publish(self, key: str, subkey: str, value: bytes, expires: float, deadline: float) -> bool: ...
 
     async def gather(self, keys: Sequence[str], deadline: float) -> Found: ...
 
 
 @dataclass(frozen=True)
 class Exchanged:
-    """groups: admitted in this exchange. seen: peers of whom a record was found, late ones included. published: groups that went out."""
+    """groups: admitted in this exchange. seen: peers with a record in order, in this round or the last one. published:
+    groups that somebody has taken when the exchange ends."""
 
     groups: list[AdmittedGroup]
     seen: int
@@ -82,107 +84,150 @@ class RoundExchange:
         self._signer = signer
         self._swarm_id = swarm_id
         self._most_peers = most_peers
-        self._model = model
         self._address_of = address_of
         self._clock = clock
-        self._last_seen: OrderedDict[str, int] = OrderedDict()  # peer id -> the last round it published in
+        self._publications = Publications(space, dialect, signer, model, clock)
+        self._last_seen: dict[str, int] = {}  # peer id -> the last round it published in
+        self._round = self._before = -1  # of this exchange and of the one before it
+        # Threads outlive an exchange that is given up, and the mix is not for two of them. What such a one has
+        # admitted waits for the next exchange, since a record is admitted once.
+        self._drawing = Lock()
+        self._admitted: deque[AdmittedGroup] = deque()
 
     @property
     def known(self) -> int:
-        """Peers whose records were found in one of the last rounds."""
+        """Peers whose records were found in order in one of the last rounds."""
         return len(self._last_seen)
 
     def open(self, round: int) -> None:
         """Allows the records of the rounds around this one to be kept for others."""
-        self._space.allow([key for number in range(round - 1, round + 3) for key in self._dialect.keys(number)])
+        self._space.allow([key for n in range(max(0, round - 1), round + 3) for key in self._dialect.keys(n)])
 
-    async def run(self, round: int, groups: Sequence[Mapping[str, Any]], expires: float, seconds: float) -> Exchanged:
-        """Publishes these groups and returns what was admitted of the peers' when all of them, or `seconds`, are there.
+    async def run(self, round: int, groups: Sequence[Mapping[str, Any]], expires: float, until: float) -> Exchanged:
+        """Publishes these groups and returns what was admitted of the peers' when all of them are there, or `until`.
 
-        groups: maps with slot, provenance, completions and mean_logprobs. expires: seconds since 1970.
+        groups: maps with slot, provenance, completions and mean_logprobs. expires: until when others are to find
+        them, seconds since 1970. until: when the answer is waited for no more, of time.monotonic(), which all
+        processes of a machine share; a part of the time until then is kept for admitting what was read last.
+
+        A call that is cancelled leaves what it has admitted to the next one; its record goes on being published.
         """
-        deadline = time.monotonic() + seconds
+        reserve = max(0.0, min(_RESERVE_SECONDS, _RESERVE_SHARE * (until - time.monotonic())))
         before = dict(self._admission.totals)
-        self.open(round)
+        self._begin(round)
         outgoing = await asyncio.to_thread(self._outgoing, round, groups)
-        expires = min(expires, self._clock() + _LONGEST_LIFE)
-        encoded = self._dialect.encode(outgoing, round, self._signer, expires, self._model)
         self._admission.remember_own(round, [group.completions for group in outgoing])
-        publishing = asyncio.create_task(self._publish(round, encoded.value, expires, deadline))
-        try:
-            admitted, seen = await self._gather(round, deadline)
-            published = encoded.kept if await publishing else 0
-        finally:
-            publishing.cancel()
-        self._admission.reputation.save()
+        publication = await self._publications.begin(round, outgoing, expires)
+        await self._gather(round, until - reserve, until - reserve / 2)
+        published = await publication.groups_out(min(_PUBLISHED_SECONDS, max(0.0, until - time.monotonic()) / 2))
         refused = {
             reason: count - before.get(reason, 0)
             for reason, count in self._admission.totals.items() if count > before.get(reason, 0)
         }  # fmt: skip
-        return Exchanged(admitted, seen, published, encoded.left_out, refused)
+        seen = self._admission.met(round) | self._admission.met(round - 1)
+        return Exchanged(self._taken(round), len(seen), published, publication.left_out, refused)
+
+    def close(self) -> None:
+        """Ends what goes on behind the exchanges."""
+        self._publications.close()
+
+    def _begin(self, round: int) -> None:
+        self.open(round)
+        if round != self._round:
+            self._before, self._round = self._round, round
+        for peer in [peer for peer, last in self._last_seen.items() if not round - _KNOWN_ROUNDS <= last <= round]:
+            del self._last_seen[peer]
+
+    def _taken(self, round: int) -> list[AdmittedGroup]:
+        taken = []
+        while self._admitted:
+            group = self._admitted.popleft()
+            if round - 1 <= group.round <= round:
+                taken.append(group)
+        return taken
 
     def _outgoing(self, round: int, groups: Sequence[Mapping[str, Any]]) -> list[OutgoingGroup]:
         outgoing = []
-        for group in groups:
-            try:
-                task = self._mix.draw(task_seed(self._swarm_id, round, self._signer.peer_id, group["slot"]))
-            except MixError as error:
-                _log.warning("a task of this node cannot be shared: %s", error)
-                continue
-            if task.provenance == Provenance(**group["provenance"]):
-                outgoing.append(
-                    OutgoingGroup(task, group["slot"], tuple(group["completions"]), tuple(group["mean_logprobs"]))
-                )
+        with self._drawing:
+            for group in groups:
+                try:
+                    task = self._mix.draw(task_seed(self._swarm_id, round, self._signer.peer_id, group["slot"]))
+                except MixError as error:
+                    _log.warning("a task of this node cannot be shared: %s", error)
+                    continue
+                if task.provenance == Provenance(**group["provenance"]):
+                    outgoing.append(
+                        OutgoingGroup(task, group["slot"], tuple(group["completions"]), tuple(group["mean_logprobs"]))
+                    )
         # Where a record has not room for all of them, chance decides which go.
         random.shuffle(outgoing)
         return outgoing
 
-    async def _publish(self, round: int, value: bytes, expires: float, deadline: float) -> bool:
-        key, subkey = self._dialect.key_for(round, self._signer.peer_id), self._signer.peer_id
-        # Again and again: there may have been nobody to give it to, or those who have it may be gone.
-        while (left := deadline - time.monotonic()) > 0:
-            if await self._space.publish(key, subkey, value, expires, min(_PUBLISH_SECONDS, max(left, 1.0))):
-                return True
-            await asyncio.sleep(_POLL_SECONDS)
-        return False
+    async def _gather(self, round: int, deadline: float, end: float) -> None:
+        """Looks for records until `deadline`, and admits until `end`, both of time.monotonic().
 
-    async def _gather(self, round: int, deadline: float) -> tuple[list[AdmittedGroup], int]:
-        admitted: list[AdmittedGroup] = []
-        seen: set[str] = set()
-        met: set[str] = set()
-        late = True
-        while True:
-            rounds = [round, round - 1] if late and round > 0 else [round]
-            # Both at once: where a round trip takes 200 ms there is not time for one after the other.
-            read = (read_sample(self._space.gather, self._dialect.keys(n), self._most_peers, deadline) for n in rounds)
-            for number, found in zip(rounds, await asyncio.gather(*read), strict=True):
-                raws = [
-                    RawRecord(number, key, subkey, value, expires, self._address_of(subkey))
-                    for key, records in found.items()
-                    for subkey, (value, expires) in records.items()
-                    if subkey != self._signer.peer_id
-                ]
-                # In a thread: making tasks anew may take a second, and the link must be answered meanwhile.
-                admitted += await asyncio.to_thread(self._admission.admit, raws, round, self._clock())
-                met.update(raw.subkey for raw in raws)
-                if number == round:
-                    seen.update(raw.subkey for raw in raws)
-            late = False
-            self._note(round, seen)
-            if self._all_there(seen, round):
-                return admitted, len(met)
-            if time.monotonic() + _POLL_SECONDS >= deadline:
-                return admitted, len(met)
-            await asyncio.sleep(_POLL_SECONDS)
+        After the first look only those who are missing are asked for, ever more rarely. The last look is for the last
+        round's records too: a peer that is late may publish while this node waits.
+        """
+        begun = time.monotonic()
+        # Both at once: where a round trip takes 200 ms there is not time for one after the other.
+        await asyncio.gather(*(self._look(round, n, self._dialect.keys(n), deadline, end) for n in _with_last(round)))
+        last_look = max(begun, deadline - max(2.0 * (time.monotonic() - begun), _FIRST_PAUSE))
+        pause, waited = _FIRST_PAUSE, False
+        while (missing := self._missing(round)) and (left := last_look - time.monotonic()) > 0:
+            waited = True
+            await asyncio.sleep(min(pause, left))
+            if pause < left:
+                await self._look(round, round, self._keys_of(missing, round), last_look, end)
+                pause = min(_PAUSE_GROWTH * pause, _LONGEST_PAUSE)
+        if waited:
+            looks = [self._look(round, n, self._dialect.keys(n), deadline, end) for n in _with_last(round)[1:]]
+            if missing:
+                looks.append(self._look(round, round, self._keys_of(missing, round), deadline, end))
+            await asyncio.gather(*looks)
 
-    def _note(self, round: int, seen: set[str]) -> None:
-        for peer in seen:
+    def _missing(self, round: int) -> set[str]:
+        """Those that were there in the exchange before and are not in this one; nobody where most of a sample is
+        there, since of more than a round's sample holds not all are ever read.
+
+        Nobody is waited for a second time, and who is new is not waited for at all: a record that comes late is taken
+        in the next round.
+        """
+        if sum(last == round for last in self._last_seen.values()) >= _ENOUGH * self._most_peers:
+            return set()
+        return {peer for peer, last in self._last_seen.items() if last == self._before}
+
+    def _keys_of(self, peers: set[str], round: int) -> list[str]:
+        return sorted({self._dialect.key_for(round, peer) for peer in peers})
+
+    async def _look(self, round: int, number: int, keys: Sequence[str], deadline: float, end: float) -> None:
+        """Admits what lies under a sample of these keys of round `number`; `round` is the current one."""
+
+        async def worth_reading(some: Sequence[str], seconds: float) -> Found:
+            found = self._raws(number, await self._space.gather(some, seconds))
+            sifted: dict[str, dict[str, tuple[bytes, float]]] = {key: {} for key in some}
+            for raw in await asyncio.to_thread(self._admission.sift, found, round, end):
+                sifted[raw.key][raw.subkey] = raw.value, raw.expires
+            return sifted
+
+        raws = self._raws(number, await read_sample(worth_reading, keys, self._most_peers, deadline))
+        # In a thread: making tasks anew may take a second, and the link must be answered meanwhile.
+        await asyncio.to_thread(self._admit, raws, round, end)
+        for peer in self._admission.met(round):
             self._last_seen[peer] = round
-        for peer in [peer for peer, last in self._last_seen.items() if last < round - _EXPECTED_ROUNDS]:
-            del self._last_seen[peer]
 
-    def _all_there(self, seen: set[str], round: int) -> bool:
-        """Whether those that published lately have done so in this round too; of more than a round's sample holds,
-        most of a sample. Who is new is not waited for: a record that comes late is taken in the next round."""
-        expected = {peer for peer, last in self._last_seen.items() if last < round}
-        return not expected - seen or len(seen) >= _ENOUGH * self._most_peers
+    def _raws(self, round: int, found: Found) -> list[RawRecord]:
+        return [
+            RawRecord(round, key, subkey, value, expires, self._address_of(subkey))
+            for key, records in found.items()
+            for subkey, (value, expires) in records.items()
+            if subkey != self._signer.peer_id
+        ]
+
+    def _admit(self, raws: Sequence[RawRecord], round: int, end: float) -> None:
+        with self._drawing:
+            self._admitted.extend(self._admission.admit(raws, round, self._clock(), end))
+
+
+def _with_last(round: int) -> list[int]:
+    return [round, round - 1] if round > 0 else [round]

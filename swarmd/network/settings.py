@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class NetworkSettings:
     swarm_id: str
     dialect: str
     shards: int
-    secret: str
+    secret: str = field(repr=False)
     identity_file: str
     state: str
     runtime: str

@@ -1,4 +1,4 @@
-"""Reading a random sample of a round's shards, so that what a round costs does not grow with the swarm."""
+"""Reading a random sample of a round's shards, so that what it costs does not grow with the swarm."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ async def read_sample(
     The first few show how full the keys are; then as many as it takes are read at once, since one after the other
     they would cost a round trip each, of which there is not time for many where it takes 200 ms.
 
-    gather: SwarmNode.gather, called several times at once. deadline: of time.monotonic().
+    gather: called several times at once with keys and seconds; what it returns should be worth reading, since all of
+    it counts: names that anybody can invent would take the place of the others. deadline: of time.monotonic().
     """
     left = random.sample(keys, len(keys))
     found: dict[str, Mapping[str, tuple[bytes, float]]] = {}

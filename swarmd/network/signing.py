@@ -17,6 +17,7 @@ _TRAILER_VERSION = 1
 _MOST_KEY_BYTES = 640  # RSA with 4096 bits, and room for its wrapping
 _MOST_SIGNATURE_BYTES = 704  # the same in base64
 _LEAST_TRAILER_BYTES = len(_TRAILER_MAGIC) + 1
+_MOST_TRAILER_BYTES = _LEAST_TRAILER_BYTES + 2 + _MOST_KEY_BYTES + 2 + _MOST_SIGNATURE_BYTES
 
 
 class Signer(Protocol):
@@ -72,6 +73,12 @@ def trailer(signature: Signature) -> bytes:
     for part in (signature.public_key, signature.signature):
         parts += [len(part).to_bytes(2, "big"), part]
     return b"".join(parts)
+
+
+def trailer_start(value: bytes) -> int:
+    """Where the trailer of a value begins, told without reading the object before it; its length if it has none."""
+    start = value.rfind(_TRAILER_MAGIC, max(0, len(value) - _MOST_TRAILER_BYTES))
+    return len(value) if start < 0 else start
 
 
 def read_trailer(tail: bytes) -> Signature | None:

@@ -85,10 +85,12 @@ def encode_dictionary(items: Iterable[tuple[str, bytes, float]]) -> bytes:
     return bytes(msgpack.packb(msgpack.ExtType(_DICTIONARY_CODE, body)))
 
 
-def decode_dictionary(raw: bytes, most_items: int = 100_000) -> Iterator[tuple[str, bytes, float]]:
-    """The well formed items (subkey, value, expiration) of a dictionary as it came; ends where the bytes make no sense.
+def decode_dictionary(raw: bytes, most_items: int = 4000) -> Iterator[tuple[str, bytes, float]]:
+    """The well formed items (subkey, value, expiration) of a dictionary as it came; ends where the bytes make no sense,
+    and after so many items, good or bad.
 
-    The value is still as it was stored (see unwrap_value). Whether the subkey is a peer id is not looked at.
+    The value is still as it was stored (see unwrap_value). Whether the subkey is a peer id is not looked at, nor
+    whether it was there before.
     """
     body = _dictionary_body(raw)
     if body is None:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swarmd.network.dht_node import NodeSettings, PeerSeen, SwarmNode
-from swarmd.network.dialects import WireLimits, decode, dialect_for
+from swarmd.network.dialects import WireLimits, dialect_for
 from swarmd.network.hivemind_dht import P2PDaemonError
 from swarmd.network.identity import load
 from swarmd.network.peers_report import rows, write_peers
-from swarmd.network.refusals import Reason, Refused, shown
 from swarmd.network.settings import NetworkSettings, NetworkState
+from swarmd.network.strict_bounds import Bounds
 
 if TYPE_CHECKING:
     from swarmd.network.admission import Admission
-    from swarmd.network.round_exchange import RoundExchange
+    from swarmd.network.round_exchange import Exchanged, RoundExchange
     from swarmd.tasks.mix import TaskMix
 
 REPUTATION_FILE = "reputation.json"
@@ -27,6 +27,9 @@ USED = "used"
 """The verdict on groups that were trained on."""
 _ADDRESSES_SECONDS = 10.0
 _PEERS_TOLD_SECONDS = 5.0
+_AGAIN_SECONDS = 1.0
+# Values in one of swarmd's records: a node writes 64 groups of 8 at most. Each costs some 20 microseconds to read.
+_OWN_BOUNDS = Bounds(values=1500)
 
 _log = logging.getLogger("swarmd")
 
@@ -39,17 +42,18 @@ class SwarmMember:
         self._identity = load(Path(settings.identity_file))
         self._dialect = dialect_for(
             settings.dialect, settings.swarm_id, settings.shards, settings.secret, settings.limits.record_bytes,
-            WireLimits(completion_chars=settings.limits.completion_chars),
+            WireLimits(
+                completion_chars=settings.limits.completion_chars,
+                bounds=_OWN_BOUNDS if settings.dialect == "swarmd" else Bounds(),
+            ),
         )  # fmt: skip
         self._node: SwarmNode
         self._preparing: asyncio.Task[RoundExchange | None]
         self._exchange: RoundExchange | None = None
         self._admission: Admission | None = None
-        # One exchange at a time: the next may be asked for before one that the main process gave up has ended, and
-        # neither the mix nor the admission is for two threads.
-        self._sharing = asyncio.Lock()
-        self._looking: asyncio.Task[None]
-        self._telling: asyncio.Task[None]
+        self._sharing: asyncio.Task[Exchanged] | None = None
+        self._saving: asyncio.Task[None] | None = None
+        self._going_on: list[asyncio.Task[None]] = []
         self._seen: Sequence[PeerSeen] = ()
         self._untold = ""
         self._addresses: tuple[str, ...] = ()
@@ -74,15 +78,15 @@ class SwarmMember:
         except (P2PDaemonError, TimeoutError) as error:
             raise OSError(f"p2pd does not start: {error}") from error
         self._preparing = asyncio.create_task(self._prepare())
-        self._looking = asyncio.create_task(self._look_at_addresses())
-        self._telling = asyncio.create_task(self._tell_of_peers())
+        self._preparing.add_done_callback(_end_the_process)
+        self._going_on = [
+            asyncio.create_task(_forever(self._look_at_addresses, "the look at peers' addresses")),
+            asyncio.create_task(_forever(self._tell_of_peers, "the report on the peers")),
+        ]
 
     def _is_genuine(self, key: str, subkey: str, value: bytes, expires: float) -> bool:
         """Whether the peer in the subkey has signed the record."""
-        try:
-            return decode(value, _round_of(key), key, subkey, expires, self._dialect).signed
-        except Refused:
-            return False
+        return self._dialect.is_signed(value, key, subkey, expires)
 
     async def _look_at_addresses(self) -> None:
         while True:
@@ -169,41 +173,74 @@ class SwarmMember:
         if exchange is None or self._admission is None:
             raise ValueError(f"a bootnode has no call `{name}`")
         if name == "share":
-            async with self._sharing:
-                return (await exchange.run(**arguments)).to_message()
+            return (await self._share(exchange, arguments)).to_message()
         if name == "verdicts":
             for peer, reasons in arguments["verdicts"].items():
                 for reason, count in reasons.items():
                     if reason != USED:  # good news; it was booked when they were admitted
                         self._admission.report(peer, reason, time.time(), count)
+            self._save_soon(self._admission)
             return None
         if name == "peers":
             return self._admission.peers(time.time())
         raise ValueError(f"there is no call `{name}`")
 
-    async def close(self) -> None:
-        """Leaves the swarm; the opinion of its peers is kept."""
-        self._preparing.cancel()
-        self._looking.cancel()
-        self._telling.cancel()
+    async def _share(self, exchange: RoundExchange, arguments: Mapping[str, Any]) -> Exchanged:
+        """One exchange at a time: whoever asks for another one has given up the one before."""
+        before = self._sharing
+        task = self._sharing = asyncio.create_task(exchange.run(**arguments))
+        if before is not None:
+            before.cancel()
+        try:
+            await asyncio.wait([task])
+        finally:
+            task.cancel()
+        if task.cancelled():
+            raise RuntimeError("another exchange was asked for before this one was over")
         if self._admission is not None:
-            self._admission.reputation.save()
-        if self._preparing.done():
-            self._write_peers()
+            self._save_soon(self._admission)
+        return task.result()
+
+    def _save_soon(self, admission: Admission) -> None:
+        """In a thread, and nothing waits for it: a busy disk may take seconds. What changes while it is written, is
+        written the next time."""
+        if self._saving is None or self._saving.done():
+            self._saving = asyncio.create_task(asyncio.to_thread(admission.reputation.save))
+
+    async def close(self) -> None:
+        """Leaves the swarm, and writes down what was learned of the peers since the last exchange."""
+        for task in (self._preparing, self._sharing, *self._going_on):
+            if task is not None:
+                task.cancel()
+        if self._exchange is not None:
+            self._exchange.close()
+        if self._admission is not None:
+            await asyncio.to_thread(self._admission.reputation.save)
+        if self._preparing.done() and not self._preparing.cancelled() and self._preparing.exception() is None:
+            await asyncio.to_thread(self._write_peers)
         await self._node.close()
+
+
+async def _forever(work: Callable[[], Awaitable[None]], name: str) -> None:
+    while True:
+        try:
+            await work()
+        # A fault of ours must not freeze for good what others are told: the trace is, and the work begins anew.
+        except Exception:
+            _log.exception("%s failed; it goes on", name)
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+
+def _end_the_process(preparing: asyncio.Task[RoundExchange | None]) -> None:
+    """A member that could not prepare itself would look healthy and answer no call: the process ends, so that the
+    main process tells it and starts another one."""
+    if not preparing.cancelled() and (error := preparing.exception()) is not None:
+        _log.critical("this process cannot take part in the swarm and ends: %s", error, exc_info=error)
+        asyncio.get_running_loop().stop()
 
 
 def _around(round: int) -> range:
     return range(max(0, round - 1), round + 3)
-
-
-def _round_of(key: str) -> int:
-    """The round in a key: swarmd/1/NAMESPACE/ROUND/SHARD, or GenRL's bare number. Raises Refused."""
-    parts = key.split("/")
-    number = parts[3] if len(parts) == 5 else key
-    if not (number.isascii() and number.isdigit() and len(number) <= 15):
-        raise Refused(Reason.WRONG_KEY, f"{shown(key)} is the key of no round")
-    return int(number)
 
 
 def _mix(datasets: Any) -> TaskMix:

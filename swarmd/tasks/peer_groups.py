@@ -42,7 +42,8 @@ class PeerGroups:
 
     regenerate: the task of a provenance, raises CannotRegenerate; by_question: the task that has this very question,
     None where there is none; root: batch id and state of the tree that starts with a task. seconds: for making the
-    tasks of one exchange; some datasets take a second for a few of their seeds.
+    tasks of one exchange; some datasets take a second for a few of their seeds. most: completions that are taken of a
+    group, None for all: what a round costs is for this node to say, not for who sends groups of 64.
     """
 
     def __init__(
@@ -51,18 +52,21 @@ class PeerGroups:
         by_question: Callable[[str], Task | None] | None,
         root: Callable[[Task], tuple[str, WorldState]],
         seconds: float,
+        most: int | None,
     ) -> None:
         self._regenerate = regenerate
         self._by_question = by_question
         self._root = root
         self._seconds = seconds
+        self._most = most
 
     def transplant(self, state: GameState, gathered: Mapping[Any, Any], seed: str) -> Refused:
         """Adds a tree for each peer's group of the stage just played, under the peer's id, played and at its end.
 
         Only where that stage is the first and the last of the round: in a game of several, a peer's later prompts
         hang on its earlier answers, which nobody can make anew. gathered: {agent: {batch id: [Payload]}}; agents
-        that have trees already are passed over. seed: of the order in which peers get their turns.
+        that have trees already are passed over. seed: of the order in which peers get their turns, and of what is
+        taken of their groups.
         Returns what was left out, {peer: {reason: groups}}.
         """
         refused: Refused = defaultdict(Counter)
@@ -76,12 +80,12 @@ class PeerGroups:
         for turn in in_turns([list(_payloads(peer, gathered[peer])) for peer in peers]):
             for peer, payload in turn:
                 late = time.monotonic() > deadline
-                reason = UNSCORED if late else self._add(state, peer, payload, known[peer])
+                reason = UNSCORED if late else self._add(state, peer, payload, known[peer], seed)
                 if reason:
                     refused[str(peer)][reason] += 1
         return dict(refused)
 
-    def _add(self, state: GameState, peer: Any, payload: Any, known: set[Provenance]) -> str:
+    def _add(self, state: GameState, peer: Any, payload: Any, known: set[Provenance], seed: str) -> str:
         """Adds one group; why not, "" where it did."""
         completions: Any = getattr(payload, "actions", None)
         claimed = getattr(getattr(payload, "world_state", None), "environment_states", None)
@@ -103,12 +107,19 @@ class PeerGroups:
             batch_id = f"{batch_id}-{len(trees)}"
         tree = state.game_tree_factory(world)
         # Plain strings, whatever came: what a peer says of its tokens must never be taken for sampled here.
-        tree.append_node_actions(stage=0, node_idx=0, actions=[str(completion) for completion in completions])
+        tree.append_node_actions(stage=0, node_idx=0, actions=self._some(completions, f"{seed}/{peer}/{batch_id}"))
         node = tree[0][0]
         node.set_as_terminal()
         tree.leaf_nodes.append(node)
         trees[batch_id] = tree
         return ""
+
+    def _some(self, completions: Sequence[str], seed: str) -> list[str]:
+        """At most so many of them, in their order. By chance, so that who sends more gains nothing by sorting them."""
+        taken: Sequence[int] = range(len(completions))
+        if self._most is not None and len(completions) > self._most:
+            taken = sorted(random.Random(seed).sample(taken, self._most))
+        return [str(completions[number]) for number in taken]
 
     def _task(self, claimed: Mapping[Any, Any]) -> Task | None:
         provenance, question = claimed.get("provenance"), claimed.get("question")

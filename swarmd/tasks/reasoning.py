@@ -23,6 +23,10 @@ Messages = list[dict[str, str]]
 NodeIndex = tuple[Any, Any, int]  # agent, batch id, node within the stage
 Prompts = list[dict[str, Messages]]
 
+PEERS_COMPLETIONS = 2
+"""Completions of a peer's group that are scored and trained on at most, as a multiple of this node's group size. So the
+time that training takes follows from this node's settings; peers that sample twice as many lose nothing."""
+
 
 class ReasoningData(DataManager):
     """The tasks of one node, one stage a round.
@@ -45,8 +49,10 @@ class ReasoningData(DataManager):
         evaluate_seed: int,
         peer_seconds: float = 60.0,
         by_question: Callable[[str], Task | None] | None = None,
+        most_completions: int | None = None,
     ) -> None:
-        """peer_seconds, by_question: as in EnvironmentContext."""
+        """peer_seconds, by_question: as in EnvironmentContext. most_completions: taken of a peer's group, None for
+        all."""
         self.mix = mix
         self._swarm_id = swarm_id
         self._node_id = node_id
@@ -54,7 +60,7 @@ class ReasoningData(DataManager):
         self._system_prompt = system_prompt
         self._evaluate_samples = evaluate_samples
         self._evaluate_seed = evaluate_seed
-        self._peers = PeerGroups(mix.regenerate, by_question, self.root, peer_seconds)
+        self._peers = PeerGroups(mix.regenerate, by_question, self.root, peer_seconds, most_completions)
         self._round: int | None = None
         self.refused: Mapping[str, Mapping[str, int]] = {}
 
@@ -185,5 +191,6 @@ def reasoning_environment(settings: Any, context: EnvironmentContext) -> Environ
         context.seed,
         context.peer_seconds,
         context.by_question,
+        PEERS_COMPLETIONS * context.group_size,
     )
     return Environment("reasoning_gym", data, ReasoningRewards(context.scorer, context.peer_seconds))

@@ -12,13 +12,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Row:
-    """One completion to train on. `logprobs` are the sampling policy's, None where unknown; peer: whose, "" for own."""
+    """One completion to train on. `logprobs` are the sampling policy's, None where unknown."""
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
     logprobs: tuple[float, ...] | None
     advantage: float
-    peer: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,6 @@ class MicroBatch:
         tokens: (B, C) true where there is a completion token, N in all.
         old_logprobs: (N,) sampling log-probs; NaN where unknown.
         advantages: (N,).
-        peers: B, whose each completion is, "" for own.
     """
 
     prompt_ids: Tensor
@@ -47,7 +45,6 @@ class MicroBatch:
     tokens: Tensor
     old_logprobs: Tensor
     advantages: Tensor
-    peers: tuple[str, ...]
 
     @property
     def prompt_mask(self) -> Tensor:
@@ -117,7 +114,6 @@ def _pad(rows: Sequence[Row], device: torch.device) -> MicroBatch:
         tokens=(torch.arange(completions.shape[1]) < lengths[:, None]).to(device),
         old_logprobs=torch.tensor(old, device=device),
         advantages=advantages.to(device),
-        peers=tuple(row.peer for row in rows),
     )
 
 

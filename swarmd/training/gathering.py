@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from genrl.data import DataManager
@@ -72,17 +72,42 @@ def rows_of(rollout: Rollout) -> list[Row]:
         return []
     logprobs = rollout.logprobs or (None,) * len(rollout.completions)
     return [
-        Row(rollout.prompt_ids, ids, old, weight, rollout.peer)
+        Row(rollout.prompt_ids, ids, old, weight)
         for ids, old, weight in zip(rollout.completions, logprobs, weights, strict=True)
         if ids
     ]
 
 
-def short_enough(rows: Sequence[Row], measure: Plausibility | None) -> tuple[list[Row], Counter[str]]:
-    """The rows without the peers' that are too long, and how many each peer had of those."""
-    long = [bool(row.peer) and measure is not None and measure.too_long(len(row.completion_ids)) for row in rows]
-    refused = Counter(row.peer for row, out in zip(rows, long, strict=True) if out)
-    return [row for row, out in zip(rows, long, strict=True) if not out], refused
+# A peer's group is trained on whole or not at all. Its advantages are distances from the mean of all its completions:
+# with one of them left out the others' no longer add up to zero, and whoever sends one to be refused would choose
+# whether the rest is pushed up or down.
+
+
+def short_enough(groups: Sequence[Rollout], measure: Plausibility | None) -> tuple[list[Rollout], Counter[str]]:
+    """The groups without the peers' that have a completion of too many tokens, and how many of those each peer had."""
+    if measure is None:
+        return list(groups), Counter()
+    return _peers_with(groups, lambda group: not any(measure.too_long(len(ids)) for ids in group.completions))
+
+
+def plausible(
+    groups: Sequence[Rollout], likely: Callable[[Sequence[Row]], bool] | None
+) -> tuple[list[Rollout], Counter[str]]:
+    """The groups without the peers' that have a completion which no model in this one's state wrote, and how many of
+    those each peer had. One that the tokenizer could not read (`completion_ids`) is such, too.
+
+    likely: asked of a group that can be read; None: it is.
+    """
+    return _peers_with(groups, lambda group: all(group.completions) and (likely is None or likely(rows_of(group))))
+
+
+def _peers_with(
+    groups: Sequence[Rollout], fit: Callable[[Rollout], bool]
+) -> tuple[list[Rollout], Counter[str]]:
+    """Own groups, and those of peers that fit; how many each peer had that do not."""
+    kept = [not group.peer or fit(group) for group in groups]
+    refused = Counter(group.peer for group, keep in zip(groups, kept, strict=True) if not keep)
+    return [group for group, keep in zip(groups, kept, strict=True) if keep], refused
 
 
 def _rollout(

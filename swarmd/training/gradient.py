@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from transformers import PreTrainedModel
@@ -17,6 +17,8 @@ from swarmd.training.logprobs import completion_logprobs
 from swarmd.training.plausibility import Plausibility
 from swarmd.training.recipe import Recipe
 
+Result = TypeVar("Result")
+
 
 @dataclass(frozen=True)
 class GradientPass:
@@ -24,8 +26,7 @@ class GradientPass:
 
     Attributes:
         loss: of the round.
-        tokens: trained on, those of implausible completions not among them.
-        implausible: completions that were left out, by peer.
+        tokens: trained on.
         clipped: tokens whose ratio was clipped.
         logprob_gap: mean |training - sampling log-prob| over tokens whose sampling log-prob is known;
             None where there are none.
@@ -36,7 +37,6 @@ class GradientPass:
 
     loss: float
     tokens: int
-    implausible: Mapping[str, int]
     clipped: int
     logprob_gap: float | None
     entropy: float | None
@@ -51,7 +51,6 @@ def accumulate_gradient(
     token_budget: int | Callable[[], int],
     beat: Callable[[], None] = lambda: None,
     shrink: Callable[[BaseException], None] | None = None,
-    plausibility: Plausibility | None = None,
 ) -> GradientPass:
     """Adds the gradient of the round's loss to the model's (zero before) gradients.
 
@@ -62,16 +61,61 @@ def accumulate_gradient(
         rows: with at least one completion token among them.
         token_budget: padded tokens in a micro-batch, or what says so before each; at least one row is taken.
         beat: called after each micro-batch, when nothing is half done.
-        plausibility: the measure for peers' rows; those under it get no part in the gradient, which is then that of
-            the others alone. None: all are taken.
         shrink: told of the lack of memory when the gradients are cleared; makes the budget less, or raises.
 
     Raises:
         torch.OutOfMemoryError, MemoryError: there is no `shrink`, or it raised; the gradients are cleared.
     """
+    return _with_room(lambda: _accumulate(model, rows, recipe, token_budget, beat), model, shrink)
+
+
+def all_likely(
+    model: PreTrainedModel,
+    rows: Sequence[Row],
+    temperature: float,
+    token_budget: int | Callable[[], int],
+    measure: Plausibility,
+    beat: Callable[[], None] = lambda: None,
+    shrink: Callable[[BaseException], None] | None = None,
+) -> bool:
+    """Whether the model, as it is now, could have written each of a group's completions.
+
+    A forward pass without gradients, ended by the first completion that is refused. It comes before any backward
+    pass, since a group is trained on whole or not at all: of the gradient of a sum nothing can be taken back. Beside
+    what training on the group costs, that is a third to a half more; one that is refused is not trained on.
+
+    Args: as for `accumulate_gradient`.
+
+    Raises:
+        torch.OutOfMemoryError, MemoryError: as `accumulate_gradient`.
+    """
+    return _with_room(lambda: _all_likely(model, rows, temperature, token_budget, measure, beat), model, shrink)
+
+
+@torch.no_grad()
+def _all_likely(
+    model: PreTrainedModel,
+    rows: Sequence[Row],
+    temperature: float,
+    token_budget: int | Callable[[], int],
+    measure: Plausibility,
+    beat: Callable[[], None],
+) -> bool:
+    for batch in micro_batches(rows, token_budget, model.device, mixed_prompts=plain_cache(model)):
+        logprobs = token_logprobs(model, batch, temperature).float().cpu()
+        beat()
+        if not all(measure.likely(row.tolist()) for row in logprobs.split(batch.tokens.sum(1).tolist())):
+            return False
+    return True
+
+
+def _with_room(
+    work: Callable[[], Result], model: PreTrainedModel, shrink: Callable[[BaseException], None] | None
+) -> Result:
+    """What work() returns; where memory runs out, the gradients are cleared and it is begun again after `shrink`."""
     while True:
         try:
-            return _accumulate(model, rows, recipe, token_budget, beat, plausibility)
+            return work()
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
@@ -89,11 +133,8 @@ def _accumulate(
     recipe: Recipe,
     token_budget: int | Callable[[], int],
     beat: Callable[[], None],
-    plausibility: Plausibility | None,
 ) -> GradientPass:
     tokens = sum(len(row.completion_ids) for row in rows)
-    left_out = 0
-    implausible: Counter[str] = Counter()
     loss = gap = negative = 0.0
     clipped = known_tokens = batches = 0
     for batch in micro_batches(rows, token_budget, model.device, mixed_prompts=plain_cache(model)):
@@ -101,13 +142,7 @@ def _accumulate(
         detached = logprobs.detach()
         known = ~torch.isnan(batch.old_logprobs)
         old = torch.where(known, batch.old_logprobs, detached)
-        weights = batch.advantages
-        if plausibility is not None and any(batch.peers):
-            strange = _implausible(batch, detached, plausibility)
-            weights = weights.masked_fill(strange.repeat_interleave(batch.tokens.sum(1)), 0.0)
-            left_out += int(batch.tokens[strange].sum())
-            implausible.update(peer for peer, out in zip(batch.peers, strange.tolist(), strict=True) if out)
-        part = policy_loss(logprobs, old, weights, recipe.clip_low, recipe.clip_high, tokens)
+        part = policy_loss(logprobs, old, batch.advantages, recipe.clip_low, recipe.clip_high, tokens)
         part.loss.backward()
         beat()
         batches += 1
@@ -116,35 +151,15 @@ def _accumulate(
         known_tokens += int(known.sum())
         gap += float((detached - old).abs().sum())
         negative -= float(detached[known].sum())
-    if 0 < left_out < tokens:
-        # Each part was divided by the tokens of all: how many are left out shows in the last one only.
-        loss *= _enlarge(model, tokens / (tokens - left_out))
     return GradientPass(
         loss=loss,
-        tokens=tokens - left_out,
-        implausible=implausible,
+        tokens=tokens,
         clipped=clipped,
         logprob_gap=gap / known_tokens if known_tokens else None,
         entropy=negative / known_tokens if known_tokens else None,
         micro_batches=batches,
         token_budget=token_budget() if callable(token_budget) else token_budget,
     )
-
-
-def _implausible(batch: MicroBatch, logprobs: torch.Tensor, plausibility: Plausibility) -> torch.Tensor:
-    """(B,) true for peers' completions that the measure refuses. logprobs: (N,) of the completions' tokens."""
-    by_row = logprobs.float().cpu().split(batch.tokens.sum(1).tolist())
-    refused = [
-        bool(peer) and not plausibility.likely(row.tolist()) for peer, row in zip(batch.peers, by_row, strict=True)
-    ]
-    return torch.tensor(refused, device=logprobs.device)
-
-
-def _enlarge(model: PreTrainedModel, factor: float) -> float:
-    for parameter in model.parameters():
-        if parameter.grad is not None:
-            parameter.grad.mul_(factor)
-    return factor
 
 
 def token_logprobs(model: PreTrainedModel, batch: MicroBatch, temperature: float) -> torch.Tensor:

@@ -16,9 +16,10 @@ from genrl.rewards import RewardManager
 from genrl.state import GameState
 from genrl.trainer import TrainerModule
 
-from swarmd.training.gathering import prompts_of, rollouts_of, rows_of, short_enough
+from swarmd.training.batching import Row
+from swarmd.training.gathering import plausible, prompts_of, rollouts_of, rows_of, short_enough
 from swarmd.training.generation import sample_groups
-from swarmd.training.gradient import accumulate_gradient
+from swarmd.training.gradient import accumulate_gradient, all_likely
 from swarmd.training.ladder import Ladder, Rung, SamplingRoom, out_of_memory
 from swarmd.training.models import LoadedModel
 from swarmd.training.optimizers import convert, learning_rate, make_optimizer, prepare_states
@@ -46,8 +47,8 @@ class UpdateReport:
         stepped: whether the weights moved.
         skipped: why not, "" when they did.
         groups, groups_with_signal: groups given, peers' among them, and those whose rewards differ.
-        implausible: completions of peers that were left out as nothing that this policy could have written, by peer;
-            too_long: those that were for their length alone.
+        implausible: groups of peers that were left out for a completion that this policy could not have written, by
+            peer; too_long: those that were for its length alone.
         tokens: completion tokens trained on.
         loss, grad_norm: of the round, the norm before clipping; None where there was no gradient.
         clipped_share: of the tokens, whose ratio was clipped, 0..1.
@@ -197,22 +198,21 @@ class GRPOTrainer(TrainerModule):
 
     def _update(self, rollouts: Sequence[Rollout]) -> UpdateReport:
         recipe, rate = self.recipe, learning_rate(self.recipe, self.steps, self.learning_rate_scale)
-        groups = [rows for rows in map(rows_of, rollouts) if rows]
+        groups = [rollout for rollout in rollouts if rows_of(rollout)]
         measure = Plausibility.of(self._sampled, self.ladder.now.max_new_tokens)
-        rows, too_long = short_enough([row for group in groups for row in group], measure)
-        if not rows:
+        short, too_long = short_enough(groups, measure)
+        if not short:
             return replace(_nothing("no group with signal", recipe, len(rollouts), rate), too_long=too_long)
         self.optimizer.zero_grad(set_to_none=True)
-        self.ladder.row = max(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
-        self.ladder.tokens = len(rows) * self.ladder.row
-        done = accumulate_gradient(
-            self.model, rows, recipe, lambda: self.ladder.now.token_budget, self._after_micro_batch, self._shrink,
-            measure,
-        )  # fmt: skip
-        if not done.tokens:
-            self.optimizer.zero_grad(set_to_none=True)
+        self._rows(short)
+        kept, implausible = plausible(short, None if measure is None else lambda rows: self._likely(rows, measure))
+        if not kept:
             nothing = _nothing("nothing plausible", recipe, len(rollouts), rate)
-            return replace(nothing, implausible=done.implausible, too_long=too_long)
+            return replace(nothing, implausible=implausible, too_long=too_long)
+        done = accumulate_gradient(
+            self.model, self._rows(kept), recipe, lambda: self.ladder.now.token_budget, self._after_micro_batch,
+            self._shrink,
+        )  # fmt: skip
         self._prepare_step()
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.max_grad_norm))
         skipped = ""
@@ -245,9 +245,22 @@ class GRPOTrainer(TrainerModule):
             learning_rate=rate,
             micro_batches=done.micro_batches,
             token_budget=done.token_budget,
-            implausible=done.implausible,
+            implausible=implausible,
             too_long=too_long,
         )
+
+    def _likely(self, rows: Sequence[Row], measure: Plausibility) -> bool:
+        return all_likely(
+            self.model, rows, self.recipe.temperature, lambda: self.ladder.now.token_budget, measure,
+            self._after_micro_batch, self._shrink,
+        )  # fmt: skip
+
+    def _rows(self, groups: Sequence[Rollout]) -> list[Row]:
+        """Their completions; the ladder is told how much is going to be computed."""
+        rows = [row for rollout in groups for row in rows_of(rollout)]
+        self.ladder.row = max(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
+        self.ladder.tokens = len(rows) * self.ladder.row
+        return rows
 
     def _after_micro_batch(self) -> None:
         self.beat()

@@ -143,12 +143,9 @@ def training(runs: Runs) -> Iterator[str]:
             arm.title, f"{a_round['sampled_tokens']:.0f}", f"{reward:.3f}", f"{a_round['own_groups']:.1f}",
             f"{a_round['peer_groups']:.1f}", f"{a_round['trained_tokens']:.0f}", f"{a_round['steps']:.0%}",
         )  # fmt: skip
-    refused = sum(runs.total(arm.key, "implausible") + runs.total(arm.key, "left_out") for arm in runs.arms)
+    refused = sum(runs.total(arm.key, "implausible") for arm in runs.arms)
     yield ""
-    yield (
-        f"Peers' completions refused as implausible or too long, and groups left out as no task of this mix or a "
-        f"held-out one: {refused:.0f} in all arms together."
-    )
+    yield f"{refused:.0f} of the peers' completions were refused as implausible or too long, in all arms together."
 
 
 def plot(runs: Runs, path: Path) -> None:

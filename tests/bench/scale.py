@@ -23,6 +23,7 @@ from tests.bench.scale_costs import available_gib  # noqa: E402  (the environmen
 from tests.bench.scale_report import report  # noqa: E402
 from tests.bench.scale_settings import MIB_PER_NODE  # noqa: E402
 from tests.bench.scale_swarm import Measured, measure, read, say  # noqa: E402
+from tests.bench.scale_wire import wire_table  # noqa: E402
 
 _INSIDE = "SWARMD_BENCH_INSIDE"
 _SPARE_GIB = 2.0
@@ -44,16 +45,18 @@ def main() -> int:
         if options.json:
             options.json.write_text(json.dumps([dataclasses.asdict(result) for result in results], indent=1))
         _write(options, results)
-    _write(options, results)
-    print(report(results, _shown(options)))
+    _write(options, results, wire_table(options.wire) if options.wire else "")
     return int(any(result.error for result in results))
 
 
-def _write(options: argparse.Namespace, results: list[Measured]) -> None:
+def _write(options: argparse.Namespace, results: list[Measured], wire: str = "") -> None:
     """After each number of nodes: a run that is broken off has told what it found."""
+    text = report(results, _shown(options), wire)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(report(results, _shown(options)))
+        options.out.write_text(text)
+    else:
+        print(text, flush=True)
 
 
 def _shown(options: argparse.Namespace) -> str:
@@ -75,6 +78,9 @@ def _options() -> argparse.Namespace:
         help="multiplies the time limits of both schemes, where other work takes the machine (default: 1)",
     )  # fmt: skip
     parser.add_argument("--schemes", nargs="+", choices=("swarmd", "stock"), default=["swarmd", "stock"])
+    parser.add_argument(
+        "--wire", type=int, nargs="*", default=[40, 80, 160, 320], help="messages alone, for these numbers"
+    )
     parser.add_argument("--out", type=Path, help="write the report there")
     parser.add_argument("--merge", type=Path, nargs="+", default=[], help="put results of earlier --json files beside")
     parser.add_argument("--json", type=Path, help="write every single figure there")

@@ -10,7 +10,7 @@ from tests.bench.scale_settings import PEERS_PER_ROUND, SHARDS
 _MESSAGE = 4 * 2**20
 _RECORD, _LARGEST = 6_000, 16_384
 _BESIDE = 70  # a subkey of 46 characters, and 24 bytes for headers and expiration
-_SOURCES, _FIRST_KEYS = 3, 4  # as in swarmd.network.dht_search and shard_sample
+_SOURCES, _PER_KEY = 3, 16  # as in swarmd.network.dht_search and shard_sample
 _NODES, _MANY_SHARDS = 10_000, 1024
 _ROUND_SECONDS = 300
 
@@ -36,10 +36,10 @@ What {_NODES:,} nodes with records of 6 kB mean for one of them, in a round, whe
 |---|---|---|
 {_rows()}
 
-- A reader takes whole keys, at least {_FIRST_KEYS}, each from {_SOURCES} of {REPLICAS} replicas. So a swarm should be
-  founded with about a shard for every {PEERS_PER_ROUND // _FIRST_KEYS} nodes it is to have, or for every
-  {64 // _FIRST_KEYS} with 64 peers a round (the default): {SHARDS} serve up to {SHARDS * 16} nodes best. Too many cost,
-  too: while there are fewer nodes than `peers_per_round` each reads all shards, a few messages for 16 of them.
+- A reader takes whole keys, at least one for each {_PER_KEY} records it wants, each from {_SOURCES} of {REPLICAS}
+  replicas. So a swarm should be founded with about a shard for every {_PER_KEY} nodes it is to have: {SHARDS} serve
+  up to {SHARDS * _PER_KEY} nodes at a constant cost, and beyond them bytes grow with the swarm. Too many cost, too:
+  while there are fewer nodes than `peers_per_round` each reads all shards, a message for 16 of them.
 - Searches: a node knows up to 1,024 others, so that in {_NODES:,} a key is two or three steps away; {MOST_ASKED} nodes
   are asked for one key at most.
 - Connections: p2pd keeps 256 to 512 (its connection manager). A read calls some forty nodes; with 160 nodes all are
@@ -56,7 +56,7 @@ def _rows() -> str:
 
 def _column(shards: int) -> dict[str, str]:
     per_key = _NODES / shards
-    keys = max(_FIRST_KEYS, -(-PEERS_PER_ROUND // per_key))
+    keys = max(PEERS_PER_ROUND // _PER_KEY, -(-PEERS_PER_ROUND // per_key))
     key_bytes = per_key * (_RECORD + _BESIDE)
     # A key's readers, of whom each asks some of the replicas.
     served = _NODES * keys / shards * key_bytes * _SOURCES / REPLICAS

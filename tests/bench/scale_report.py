@@ -11,13 +11,22 @@ from tests.bench.scale_settings import BEAM_SIZE, NODES_PER_PROCESS, PEERS_PER_R
 from tests.bench.scale_swarm import Cost, Measured
 
 _TITLES = {"swarmd": "swarmd", "stock": "GenRL's scheme"}
-_FEW = 40
+_FEW, _MANY = 40, 160
 _KB = 1e3
+_ROUNDS = 5
 
 
-def report(results: Sequence[Measured], arguments: str) -> str:
+def report(results: Sequence[Measured], arguments: str, wire: str = "") -> str:
     """Everything that was measured, and what follows for larger swarms."""
-    parts = [_heading(results, arguments), _table(results), _ratios(results), _errors(results), on_paper()]
+    parts = [
+        _heading(results, arguments),
+        _table(results),
+        _ratios(results),
+        _errors(results),
+        _missing(results),
+        wire,
+        on_paper(),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -30,7 +39,7 @@ def _heading(results: Sequence[Measured], arguments: str) -> str:
 and, meanwhile, by other work: load average {min(loads):.0f} to {max(loads):.0f}. Every node is a DHT node with a p2pd
 of its own; {NODES_PER_PROCESS} of them share a Python process. Each round all nodes publish a signed record of
 {sum(sizes) / max(1, len(sizes)) / _KB:.1f} kB; when all have, all read; each begins at a random time within `spread`.
-{WARM_UP_ROUNDS} rounds are not counted: there connections are made.
+Before them goes {WARM_UP_ROUNDS} round that is not counted, in which connections are made.
 
 - swarmd: {SHARDS} shards, read in random order until there are {PEERS_PER_ROUND} records.
 - GenRL's scheme: one key a round on stock hivemind nodes (beam size {BEAM_SIZE}), the whole dictionary read by all; the
@@ -69,6 +78,20 @@ def _ratios(results: Sequence[Measured]) -> str:
     if not lines:
         return ""
     return "\n".join(["| ratio | " + " | ".join(_FIGURES) + " |", "|---" + "|---" * len(_FIGURES) + "|", *lines])
+
+
+def _missing(results: Sequence[Measured]) -> str:
+    """What the goal speaks of and this run did not measure."""
+    done = {(one.scheme, one.nodes) for one in results if one.gathers and not one.error}
+    lines = [
+        f"- {title} was not measured with {nodes} real nodes: how its costs grow from {_FEW} to {_MANY} is open."
+        for scheme, title in _TITLES.items() for nodes in (_FEW, _MANY) if (scheme, nodes) not in done
+    ]  # fmt: skip
+    lines += [
+        f"- {one.nodes} nodes of {_TITLES[one.scheme]}: {one.rounds} rounds only; the figures are rough."
+        for one in results if one.gathers and one.rounds < _ROUNDS
+    ]  # fmt: skip
+    return "\n".join(["## What this run does not show", "", *lines]) if lines else ""
 
 
 def _errors(results: Sequence[Measured]) -> str:
@@ -144,11 +167,11 @@ _COLUMNS: dict[str, Callable[[Measured], str]] = {
     "CPU-s a node and round": lambda one: (
         f"{cpu(one):.3f} ({_cpu(one, one.publishing):.3f} + {_cpu(one, one.gathering):.3f})"
     ),
-    "without idle": lambda one: f"{cpu(one) - _idle_cpu(one):.3f}",
+    "without idle": lambda one: f"{cpu(one) - _idle_cpu(one):.3f}" if one.seconds else "-",
     "kB a node and round": lambda one: (
         f"{kilobytes(one):.0f} ({_kilobytes(one, one.publishing):.0f} + {_kilobytes(one, one.gathering):.0f})"
     ),
-    "kB without idle": lambda one: f"{kilobytes(one) - _idle_kilobytes(one):.0f}",
+    "kB without idle": lambda one: f"{kilobytes(one) - _idle_kilobytes(one):.0f}" if one.seconds else "-",
     "MiB a node": lambda one: f"{one.resident:.0f} ({one.daemons:.0f})",
     "idle: CPU-s, kB a node and minute": _idle,
     "load average": lambda one: f"{min(one.loads):.0f} to {max(one.loads):.0f}",

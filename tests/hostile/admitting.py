@@ -36,6 +36,7 @@ def admission(dialect: Dialect, reputation: Path | None = None, seed: int = 1, *
         "limits": LIMITS,
         "reputation": Reputation(reputation),
         "rng": random.Random(seed),
+        "looking_seconds": 60.0,  # these calls bring forty times what a node reads at once
         **changed,
     }
     return Admission(SWARM_ID, me.peer_id, dialect, **arguments)

@@ -254,6 +254,7 @@ def test_p2pd_listens_on_what_was_asked_only_and_knows_no_secrets(monkeypatch: p
                 b"PATH",
                 b"GOLOG_LOG_LEVEL",
                 b"GOLOG_LOG_FMT",
+                b"GOMEMLIMIT",
             }
 
     asyncio.run(run())

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -17,9 +21,15 @@ from hivemind.dht import DHTNode
 from hivemind.dht.routing import DHTID
 from hivemind.proto import dht_pb2
 
+from swarmd.network.dht_calls import key_id, to_bytes
 from swarmd.network.dht_node import SwarmNode
+from swarmd.network.dialects import dialect_for
+from swarmd.network.dialects.own import MAGIC
 from swarmd.network.hivemind_dht import PeerID
+from swarmd.network.identity import Identity, load
 from swarmd.network.record_store import RecordLimits
+from swarmd.network.signing import milliseconds, sign
+from swarmd.network.strict_serializer import encode_dictionary, unwrap_value, wrap_value
 from tests.integration.dht_nodes import address_of, new_peer_id, swarm, until, within
 
 KEY = "7"
@@ -155,6 +165,160 @@ def test_what_stock_nodes_keep_and_answer_harms_no_search():
             }
             # Else nothing would have been tried.
             assert {"D01", "D02", "D03", "D04", "D06", "D09", "D10", "D11", "D12", "D14", "D16", "D17", "D18"} <= kept
+
+    asyncio.run(run())
+
+
+@asynccontextmanager
+async def lag_below(seconds: float) -> AsyncIterator[None]:
+    """AssertionError where the loop stood still for longer meanwhile: after 4 s the network process is replaced."""
+    longest = 0.0
+
+    async def beat() -> None:
+        nonlocal longest
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - before)
+
+    beating = asyncio.create_task(beat())
+    try:
+        await asyncio.sleep(0.05)
+        longest = 0.0
+        yield
+        await asyncio.sleep(0.05)
+    finally:
+        beating.cancel()
+    assert longest < seconds, f"the loop stood still for {longest:.2f} s"
+
+
+ROUND = 7
+
+
+def worst_record(identity: Identity, key: str, expires: float) -> bytes:
+    """Rightly signed, and as much work to read as a record can be: thousands of values, packed small."""
+    groups = [[n, "reasoning_gym", "x", "h", 5, 1, ["a" * 50] * 55, None] for n in range(60)]
+    body = msgpack.packb({"round": ROUND, "expires": milliseconds(expires), "model": "m", "groups": groups})
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    packed = b"\1" + packer.compress(body) + packer.flush()
+    signature = sign(identity, "swarmd/record/1", key, expires, packed)
+    fields = {"key": signature.public_key, "signature": signature.signature, "body": packed}
+    return MAGIC + b"\1" + msgpack.packb(fields)
+
+
+def test_thousands_of_rivals_in_one_message_hold_up_neither_who_is_sent_them_nor_who_reads_them():
+    own = dialect_for("swarmd", "0123456789abcdef")
+
+    def signed(key: str, subkey: str, value: bytes, expires: float) -> bool:
+        return own.is_signed(value, key, subkey, expires)
+
+    async def run() -> None:
+        async with swarm() as s:
+            victim = await s.ours(genuine=signed)
+            address = await address_of(victim)
+            attacker = await s.ours(peers=(address,), state=s.root / "attacker")
+            await until(lambda: victim.connected_peers and attacker.connected_peers)
+            identity = load(s.root / "attacker" / "identity.key")
+            key, expires = own.key_for(ROUND, attacker.peer_id), time.time() + 600
+            place = key_id(key)
+            victim.allow([key])
+            value = wrap_value(worst_record(identity, key, expires))
+            assert await attacker._calls.store(victim.peer_id, place, {attacker.peer_id: (value, expires)}, 5) == [True]
+
+            async def send(dictionaries: list[bytes]) -> None:
+                count = len(dictionaries)
+                request = dht_pb2.StoreRequest(
+                    keys=[to_bytes(place)] * count,
+                    subkeys=[b""] * count,
+                    values=dictionaries,
+                    expiration_time=[expires + 1] * count,
+                    in_cache=[False] * count,
+                )
+                assert await attacker._calls.call(victim.peer_id, "rpc_store", request, 60) is not None
+
+            def rivals(count: int, first: int = 0) -> bytes:
+                # Each as good as it can be without a good signature: to refuse it takes an RSA operation.
+                name, bad = attacker.peer_id, value[:-40] + b"%08d" % first + value[-32:]
+                return encode_dictionary([(name, bad, expires + 1 + n / 1000) for n in range(first, first + count)])
+
+            names = [new_peer_id() for _ in range(4000)]
+            # Made before: the attacker is on the same loop here.
+            messages = [
+                [encode_dictionary([(attacker.peer_id, b"\xc4\x01x", expires + n / 100) for n in range(4000)])],
+                [rivals(2500)],
+                [rivals(1, n) for n in range(250)],
+                # A name for each, and all of them once more.
+                [encode_dictionary([(name, b"\xc4\x01x", expires) for name in names])],
+                [encode_dictionary([(name, b"\xc4\x01y", expires + 1) for name in names])],
+            ]
+            for message in messages:
+                async with lag_below(0.5):
+                    await send(message)
+            assert victim.stored["refused"] >= 250
+            reader = await s.ours(peers=(address,), genuine=signed)
+            await until(lambda: reader.connected_peers >= 1)
+            async with lag_below(0.5):
+                found = (await within(20, reader.gather([key], 15)))[key]
+            # The best of what the attacker has sent is its first: none of the others has a good signature.
+            assert found[attacker.peer_id] == (unwrap_value(value), expires) and len(found) > 3000
+
+    asyncio.run(run())
+
+
+def test_a_node_that_starts_again_within_a_round_publishes_anew():
+    own = dialect_for("swarmd", "0123456789abcdef")
+
+    def signed(key: str, subkey: str, value: bytes, expires: float) -> bool:
+        return own.is_signed(value, key, subkey, expires)
+
+    async def run() -> None:
+        async with swarm() as s:
+            replica = await s.ours(genuine=signed)
+            state = s.root / "again"
+            node = await s.ours(state=state, peers=(await address_of(replica),), genuine=signed)
+            signer = load(state / "identity.key")
+            key, expires = own.key_for(ROUND, node.peer_id), time.time() + 600
+            values = [own.encode([], ROUND, signer, expires).value for _ in range(2)]
+            assert values[0] != values[1]
+            replica.allow([key])
+            await until(lambda: node.connected_peers)
+            assert await node.publish(key, node.peer_id, values[0], expires, 5)
+            await node.close()
+            node = await s.ours(state=state, peers=(await address_of(replica),), genuine=signed)
+            await until(lambda: node.connected_peers)
+            assert await node.publish(key, node.peer_id, values[1], expires, 5)
+            assert (await replica.gather([key], 5))[key] == {node.peer_id: (values[1], expires)}
+
+    asyncio.run(run())
+
+
+def test_a_founder_whose_peers_listen_nowhere_has_published():
+    async def run() -> None:
+        async with swarm() as s:
+            founder = await s.ours()
+            reader = await s.ours(listen=(), peers=(await address_of(founder),))
+            founder.allow([KEY])
+            await until(lambda: founder.connected_peers and reader.connected_peers)
+            assert await founder.publish(KEY, founder.peer_id, b"founder's", time.time() + 600, 4)
+            assert values((await reader.gather([KEY], 4))[KEY]) == {founder.peer_id: b"founder's"}
+
+    asyncio.run(run())
+
+
+def test_a_p2pd_that_takes_too_much_memory_is_replaced(monkeypatch: pytest.MonkeyPatch):
+    async def run() -> None:
+        async with swarm() as s:
+            node = await s.ours()
+            old = node.daemon_pid
+            assert b"GOMEMLIMIT=256MiB" in Path(f"/proc/{old}/environ").read_bytes().split(b"\0")
+            assert 2**20 < node._supervisor.daemon.memory < 512 * 2**20
+            await asyncio.sleep(2.5)
+            assert (node.daemon_pid, node.daemon_restarts) == (old, 0)
+            monkeypatch.setattr("swarmd.network.p2p_supervisor._MOST_MEMORY", 2**20)
+            await until(lambda: node.daemon_restarts)
+            monkeypatch.undo()
+            await until(lambda: node.daemon_pid not in (None, old))
+            assert not Path(f"/proc/{old}").exists()
 
     asyncio.run(run())
 

@@ -248,6 +248,43 @@ def test_a_full_or_closed_folder_leaves_no_secret_behind(tmp_path: Path, monkeyp
         found(where)
 
 
+def test_a_rejoining_that_fails_keeps_the_old_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = place(tmp_path / "b")
+    made = found(place(tmp_path / "a"), private=True)
+    membership.join(where, made.word)
+    file = where.state / "swarm.secret"
+    before, mode = tree(where.main.parent), file.stat().st_mode
+
+    def full(path: Path, text: str) -> None:
+        assert read_swarm_secret(str(file), {}) == "n" * 43, "the drop-in is written last"
+        raise ConfigurationError(f"{path} cannot be written: No space left on device")
+
+    monkeypatch.setattr(swarm_drop_in, "write", full)
+    other = encode(replace(made.invite, secret="n" * 43))
+    for _ in range(2):  # the second time over what the first one left
+        refused(where, other, "No space left")
+        assert tree(where.main.parent) == before and file.stat().st_mode == mode
+    monkeypatch.undo()
+    assert where.load().swarm.secret_file == str(file) and read_swarm_secret(str(file), {}) == made.invite.secret
+    membership.join(where, other)
+    assert read_swarm_secret(str(file), {}) == "n" * 43
+    assert sorted(os.listdir(where.state)) == ["identity.key", "swarm.secret"]
+
+
+def test_what_an_interrupted_rejoining_left_is_cleared_away(tmp_path: Path) -> None:
+    where = place(tmp_path / "b")
+    made = found(place(tmp_path / "a"), private=True)
+    membership.join(where, made.word)
+    left = where.state / ".swarm.secret.old"
+    left.write_text("of an interrupted one")
+    membership.join(where, made.word)
+    assert read_swarm_secret(str(where.state / "swarm.secret"), {}) == made.invite.secret
+    assert sorted(os.listdir(where.state)) == ["identity.key", "swarm.secret"]
+    left.write_text("of an interrupted one")
+    membership.leave(where)
+    assert os.listdir(where.state) == ["identity.key"], "no secret stays behind"
+
+
 def test_the_agreement_follows_from_all_that_must_agree_and_nothing_else() -> None:
     def hashed(**sections: Any) -> str:
         swarm = {"id": "abcdef12", **sections.pop("swarm", {})}

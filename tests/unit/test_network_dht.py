@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from uuid import uuid4
@@ -20,10 +21,13 @@ from hypothesis import strategies as st
 from swarmd.network.contacts import Contacts
 from swarmd.network.dht_calls import Found, key_id
 from swarmd.network.dht_search import MOST_ASKED, Search
+from swarmd.network.handover import Handover
 from swarmd.network.hivemind_dht import Multiaddr, PeerID, differences
 from swarmd.network.p2p_daemon import DaemonSettings, PendingCalls, arguments
 from swarmd.network.record_store import RecordLimits, RecordStore
+from swarmd.network.refusals import Refused
 from swarmd.network.remembered_peers import FILE, RememberedPeers, parse_address
+from swarmd.network.socket_directory import SocketDirectory
 from swarmd.network.strict_serializer import (
     decode_dictionary,
     decode_subkey,
@@ -32,6 +36,19 @@ from swarmd.network.strict_serializer import (
     is_peer_id,
     unwrap_value,
     wrap_value,
+)
+from tests.unit.dialect_records import (
+    EXPIRES,
+    NAMES,
+    ROUND,
+    STRANGER,
+    bomb,
+    dialect,
+    identity,
+    own_record,
+    private,
+    read,
+    written,
 )
 
 
@@ -190,6 +207,120 @@ def test_a_signed_record_is_not_displaced_by_an_unsigned_one():
     assert put(kept, peer(2), peer(2), b"unsigned", 800) and put(kept, peer(2), peer(8), b"signed", 300)
 
 
+def test_a_signature_is_checked_once_for_a_record_and_for_few_rivals_of_one_sender():
+    asked = []
+
+    def genuine(key: str, subkey: str, value: bytes, expires: float) -> bool:
+        asked.append(value)
+        return value == b"signed"
+
+    kept = store(genuine)
+    assert put(kept, peer(1), peer(1), b"signed", 300) and not asked
+    assert not any(put(kept, peer(1), peer(9), b"rival %d" % number, 800) for number in range(4000))
+    assert asked.count(b"signed") == 1 and len(asked) == 9
+    # Another one is not shut out by it, nor is one whose record is better.
+    assert not put(kept, peer(1), peer(8), b"another", 800) and asked[-1] == b"another"
+    assert put(kept, peer(2), peer(7), b"junk", 800) and put(kept, peer(2), peer(9), b"signed", 300)
+    assert kept.get(KEY)[peer(2)].value == wrap_value(b"signed")
+    # Nor may a peer have its own looked at without end.
+    asked.clear()
+    for number in range(100):
+        put(kept, peer(3), peer(3), b"own %d" % number, 300 + number)
+    assert len(asked) <= 33
+
+
+def test_a_peer_that_publishes_anew_in_the_same_round_replaces_its_own_record():
+    kept = store(lambda key, subkey, value, expires: value.startswith(b"signed"))
+    until = time.time() + 300
+
+    def again(value: bytes, sender: str) -> bool:
+        return kept.put(KEY, peer(1), wrap_value(value), until, sender)
+
+    assert again(b"signed first", peer(1)) and again(b"signed second", peer(1))
+    assert kept.get(KEY)[peer(1)].value == wrap_value(b"signed second")
+    # A copy of the older one that another node hands on is late; what is not signed proves nothing.
+    assert not again(b"signed first", peer(2)) and not again(b"another", peer(1))
+    assert kept.get(KEY)[peer(1)].value == wrap_value(b"signed second")
+
+
+@pytest.mark.parametrize("name", [*NAMES, "private"])
+def test_who_signed_is_told_by_the_envelope_alone_and_agrees_with_what_is_read(name: str):
+    swarm = private() if name == "private" else dialect(name)
+    value, subkey = written(swarm), identity().peer_id
+    key = swarm.key_for(ROUND, subkey)
+    assert swarm.is_signed(value, key, subkey, EXPIRES) and read(value, swarm).signed
+    assert not swarm.is_signed(value, key, STRANGER, EXPIRES)
+    assert not swarm.is_signed(value, key + "0", subkey, EXPIRES)
+    assert not swarm.is_signed(value, key, subkey, EXPIRES + 1)
+
+    def reads_as_signed(value: bytes) -> bool:
+        try:
+            return read(value, swarm).signed
+        except Refused:
+            return False
+
+    for place in {*range(0, len(value), 37), len(value) - 1}:
+        changed = value[:place] + bytes([value[place] ^ 128]) + value[place + 1 :]
+        assert not swarm.is_signed(changed, key, subkey, EXPIRES) and not reads_as_signed(changed), place
+    for junk in (b"", b"x", value[:-1], value + b"x", value[:20], b"\xc1swarmd\0\1", b"\xc1swarmd\1", b"\xff" * 65536):
+        assert not swarm.is_signed(junk, key, subkey, EXPIRES)
+
+
+def test_in_a_swarm_of_swarmd_an_unsigned_value_is_told_unread_and_a_bomb_is_not_unpacked():
+    own, subkey = dialect("swarmd"), identity().peer_id
+    key = own.key_for(ROUND, subkey)
+    assert not own.is_signed(written(dialect("genrl-0.3")), key, subkey, EXPIRES)
+    packed = own_record(None, packing=bomb(2**24))
+    assert own.is_signed(packed, key, subkey, EXPIRES), "that it is refused is for those who read it"
+    with pytest.raises(Refused):
+        read(packed, own)
+
+
+class Newcomer:
+    """Stands for the wire: a node that was just met, and what it is given."""
+
+    def __init__(self, contacts: Contacts, honest: bool = True) -> None:
+        self.node_id, self.peer_id, self.contacts, self.honest = 2**150, peer(1), contacts, honest
+        self.given: list[tuple[int, list[str], int]] = []
+
+    async def is_node(self, peer_id: str, node_id: int) -> bool:
+        return self.honest
+
+    async def store(
+        self, peer_id: str, key: int, records: dict[str, tuple[bytes, float]], timeout: float
+    ) -> list[bool]:
+        self.given.append((key, list(records), sum(len(value) for value, _ in records.values())))
+        return [True] * len(records)
+
+
+def test_what_newcomers_are_given_is_bounded_for_all_of_them_together_and_own_records_come_first():
+    async def run() -> None:
+        kept = RecordStore(RecordLimits())
+        kept.allow({number: str(number) for number in range(8)})
+        for number in range(7 * 50):
+            name = peer(100 + number)
+            assert kept.put(number % 7, name, wrap_value(b"x" * 60_000), time.time() + 600, name)
+        assert kept.put(3, peer(1), wrap_value(b"mine"), time.time() + 600, peer(1))
+        calls = Newcomer(Contacts(0))
+        calls.node_id = None  # nobody is nearer: it hands on all that it has
+        handover = Handover(calls, kept)
+        for number in range(10):
+            handover.to_new_node(2**100 + number, peer(900 + number))
+            await asyncio.gather(*handover._tasks)
+        assert sum(size for _, _, size in calls.given) < 4 * 2**20
+        assert calls.given[0][0] == 3 and calls.given[0][1][0] == peer(1)
+        # Each of them has got what only this node would give.
+        assert sum(peer(1) in names for _, names, _ in calls.given) == 10
+
+        liar = Newcomer(Contacts(0), honest=False)
+        handover = Handover(liar, kept)
+        handover.to_new_node(5, peer(5))
+        await asyncio.gather(*handover._tasks)
+        assert liar.given == []
+
+    asyncio.run(run())
+
+
 def test_one_sender_gets_half_a_key_and_every_peer_a_place_for_its_own():
     kept = store(bytes_per_key=100_000, records_per_key=20)
     taken = sum(put(kept, peer(number), peer(999), b"x" * 10_000) for number in range(20))
@@ -304,10 +435,93 @@ def test_remembered_peers_survive_and_are_bounded(tmp_path: Path):
     peers.answered(peer(500), ["/unix/tmp/socket", "nonsense"])
     peers.save()
     again = list(RememberedPeers(tmp_path))
-    assert len(again) == 64 and {p.peer_id for p in again} == {peer(number) for number in range(36, 100)}
+    expected = {peer(number) for number in (*range(32), *range(68, 100))}
+    assert len(again) == 64 and {p.peer_id for p in again} == expected
     assert all(len(p.addresses) == 4 for p in again)
     assert [p.name for p in tmp_path.iterdir()] == [FILE]
     assert os.stat(tmp_path / FILE).st_mode & 0o077 == 0
+
+
+def test_a_file_of_peers_that_was_cut_short_by_a_kill_is_taken_away(tmp_path: Path):
+    peers = RememberedPeers(tmp_path)
+    peers.answered(peer(1), ["/ip4/192.0.2.1/tcp/1"])
+    peers.save()
+    (tmp_path / ".peers.json.new").write_text('{"version": 1, "pe')
+    assert [p.peer_id for p in RememberedPeers(tmp_path)] == [peer(1)]
+    assert [p.name for p in tmp_path.iterdir()] == [FILE]
+
+
+def test_new_names_of_one_owner_push_out_neither_the_longest_known_peers_nor_more_than_a_network_holds(tmp_path: Path):
+    long_ago = time.time() - 10_000
+    known = [
+        {"peer_id": peer(n), "addresses": [f"/ip4/8.8.{n}.1/tcp/1"], "first_good": long_ago - n, "last_good": long_ago}
+        for n in range(1, 65)
+    ]
+    (tmp_path / FILE).write_text(json.dumps({"peers": known}))
+    peers = RememberedPeers(tmp_path)
+    for number in range(300):
+        peers.answered(peer(1000 + number), [f"/ip4/9.9.9.{number % 200}/tcp/{1 + number}"])
+    assert len(peers) == 64 and {peer(n) for n in range(5, 65)} <= {p.peer_id for p in peers}
+    # One that has many networks, and answers all the time, gets the other half.
+    for _ in range(2):
+        for number in range(200):
+            peers.answered(peer(2000 + number), [f"/ip6/2600:{number:x}::1/tcp/1"])
+    assert len(peers) == 64 and {p.peer_id for p in peers} >= {peer(n) for n in range(33, 65)}
+    peers.save()
+    again = {p.peer_id: p for p in RememberedPeers(tmp_path)}
+    assert again[peer(64)].first_good == round(long_ago - 64) and len(again) == 64
+    # Nodes of one machine or of one house are no stranger's.
+    at_home = RememberedPeers(tmp_path / "another")
+    for number in range(20):
+        at_home.answered(peer(number), [f"/ip4/192.168.1.{number}/tcp/1"])
+    assert len(at_home) == 20
+
+
+def test_what_a_killed_process_left_among_the_sockets_is_taken_away_and_nothing_of_one_that_lives():
+    name = f"12D3Koo{os.getpid()}"
+    program = (
+        "import sys, time\n"
+        "from swarmd.network.socket_directory import SocketDirectory\n"
+        f"made = SocketDirectory({name!r})\n"
+        "(made.path / 'p2pd-1.sock').touch()\n"
+        "print(made.path, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        first = Path(process.stdout.readline().strip())
+        assert first.stat().st_mode & 0o777 == 0o700
+        beside = SocketDirectory(name)
+        assert beside.path != first and (first / "p2pd-1.sock").exists()
+        beside.close()
+    finally:
+        process.kill()
+        process.communicate()
+    again = SocketDirectory(name)
+    assert again.path == first and list(first.iterdir()) == []
+    again.close()
+    assert not first.exists() and not beside.path.exists()
+
+
+def test_a_directory_of_sockets_that_others_may_enter_or_made_a_link_of_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    with tempfile.TemporaryDirectory() as name:
+        monkeypatch.setattr("tempfile.tempdir", name)
+        probe = SocketDirectory("a")
+        probe.close()
+        assert probe.path.parent == Path(name)
+        probe.path.mkdir()
+        probe.path.chmod(0o777)
+        assert SocketDirectory("a").path != probe.path
+        probe.path.rmdir()
+        theirs = Path(name) / "theirs"
+        theirs.mkdir(mode=0o700)
+        (theirs / "file").touch()
+        probe.path.symlink_to(theirs)
+        assert SocketDirectory("a").path != probe.path and (theirs / "file").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,15 @@ import pytest
 from genrl.communication.communication import Payload
 from genrl.state import GameState, WorldState
 
+from swarmd.config.tasks import Tasks
 from swarmd.game.stages import Branching, answer_stage, leave_stage, new_state
 from swarmd.tasks import peer_groups
+from swarmd.tasks.environment import EnvironmentContext
 from swarmd.tasks.mix import DatasetSpec, TaskMix
 from swarmd.tasks.peer_groups import in_turns
 from swarmd.tasks.peer_scoring import PeerGroup, score_peers
 from swarmd.tasks.provenance import Provenance, Task, is_heldout, task_seed
-from swarmd.tasks.reasoning import ReasoningData, batch_id
+from swarmd.tasks.reasoning import ReasoningData, batch_id, reasoning_environment
 from swarmd.tasks.rewards import ReasoningRewards
 from swarmd.tasks.scorer import Score, Scorer, ScoreRequest
 from swarmd.tasks.verdicts import BUDGET, CRASH, TIMEOUT
@@ -31,8 +33,11 @@ def scorer() -> Iterator[Scorer]:
         yield scorer
 
 
-def data(seconds: float = 60.0, table: dict[str, Task] | None = None, round: int = 3) -> ReasoningData:
-    made = ReasoningData(MIX, "swarm", ME, 2, None, 4, 1, seconds, (table or {}).get if table is not None else None)
+def data(
+    seconds: float = 60.0, table: dict[str, Task] | None = None, round: int = 3, most: int | None = None
+) -> ReasoningData:
+    by_question = (table or {}).get if table is not None else None
+    made = ReasoningData(MIX, "swarm", ME, 2, None, 4, 1, seconds, by_question, most)
     made.begin_round(round)
     return made
 
@@ -97,6 +102,41 @@ def test_what_a_peer_says_of_its_tokens_is_not_taken_along() -> None:
     state = played(data(), {PEER: peers_of(group({"provenance": task_of(PEER).provenance}, WithTokens("a"), "b"))})
     ((group_in_tree,),) = state.get_stage_actions(0)[PEER].values()
     assert [type(completion) for completion in group_in_tree] == [str, str]
+
+
+def taken_of(texts: list[str], round: int = 3, most: int | None = 16) -> list[str]:
+    """What of a peer's group of these completions enters the game."""
+    sent = peers_of(group({"provenance": task_of(PEER).provenance}, *texts))
+    state = played(data(round=round, most=most), {PEER: sent})
+    ((taken,),) = state.get_stage_actions(0)[PEER].values()
+    return list(taken)
+
+
+def test_of_a_large_group_some_completions_are_drawn_before_anything_is_scored() -> None:
+    texts = [f"{number}" for number in range(64)]
+    taken = taken_of(texts)
+    assert len(taken) == len(set(taken)) == 16 and set(taken) <= set(texts)
+    assert taken == taken_of(texts), "the same for the same round"
+    assert taken != taken_of(texts, round=4)
+    drawn = {text for round in range(40) for text in taken_of(texts, round)}
+    assert drawn == set(texts), "each may be among them"
+
+
+def test_of_a_group_of_usual_size_all_completions_are_taken_in_their_order() -> None:
+    texts = [f"{number}" for number in range(16)]
+    assert taken_of(texts) == texts
+    assert taken_of([*texts, *texts], most=None) == [*texts, *texts]
+
+
+def test_a_node_takes_at_most_twice_as_many_completions_of_a_peers_group_as_it_samples_itself(scorer: Scorer) -> None:
+    context = EnvironmentContext("swarm", ME, 2, 3, scorer, 4, 1)
+    made = reasoning_environment(Tasks.model_validate({"datasets": [{"name": "gcd"}]}), context).data
+    assert isinstance(made, ReasoningData)
+    made.begin_round(3)
+    task = made.mix.draw(task_seed("swarm", 3, PEER, 0))
+    state = played(made, {PEER: peers_of(group({"provenance": task.provenance}, *map(str, range(64))))})
+    (numbers,) = rewarded(state, scorer)[0][PEER].values()
+    assert len(numbers[0]) == 6
 
 
 def test_a_question_without_provenance_is_looked_up_and_never_believed(scorer: Scorer) -> None:

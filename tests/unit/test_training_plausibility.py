@@ -5,24 +5,22 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from swarmd.training.batching import Row
-from swarmd.training.gradient import accumulate_gradient
+from swarmd.training.batching import Row, micro_batches
+from swarmd.training.gathering import rows_of
+from swarmd.training.gradient import all_likely, token_logprobs
 from swarmd.training.models import EMBEDDED, embedded_folder, load_model
 from swarmd.training.plausibility import LEAST_LONGEST, Plausibility, low_decile, mean
-from swarmd.training.recipe import Recipe
 from swarmd.training.rollouts import Rollout
 from swarmd.training.tokens import TokenizerInfo
-from tests.models import small_model
-from tests.unit.test_training_gradient import some_rows
-from tests.unit.test_training_trainer import ShareOfA, asked, played_game, same, trainer_with, weights
-
-RECIPE = Recipe(group_size=4, max_new_tokens=8, temperature=0.8, learning_rate=1e-3)
+from tests.unit.test_training_gradient import Allocator
+from tests.unit.test_training_trainer import ShareOfA, asked, played_game, rollouts, same, trainer_with, weights
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +62,8 @@ def test_a_policy_that_always_writes_the_same_does_not_refuse_all_others():
     assert measure.likely([-0.5, -2.0, -0.1, -1.0])
 
 
-def test_what_is_longer_than_own_ones_is_left_out_but_short_own_ones_are_no_bound():
-    assert Plausibility.of([[-1.0] * n for n in range(1, 301)], 512).longest == 297
+def test_what_is_much_longer_than_own_ones_is_left_out_but_short_own_ones_are_no_bound():
+    assert Plausibility.of([[-1.0] * n for n in range(1, 301)], 512).longest == 445, "half as long again as 297"
     assert Plausibility.of([[-1.0] * 3] * 9, 512).longest == LEAST_LONGEST
     assert Plausibility.of([[-1.0] * 3] * 9, 24).longest == 24, "longer than this node itself may write"
     assert not Plausibility.of([[-1.0] * 3], 24).too_long(24)
@@ -82,52 +80,134 @@ def test_the_lowest_decile_of_few_tokens_is_the_lowest():
     assert low_decile([-float(n) for n in range(20)]) == -18.0
 
 
-def gradient(rows, budget=100_000, plausibility=None):
-    model = small_model()
-    done = accumulate_gradient(model, rows, RECIPE, budget, plausibility=plausibility)
-    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}, done
-
-
 STRICT = Plausibility(least_mean=0.0, least_decile=0.0, longest=99)  # no log-prob is above 0
 LENIENT = Plausibility(least_mean=-1e9, least_decile=-1e9, longest=99)
 
 
-def from_peer(rows, peer="p"):
-    return [Row(row.prompt_ids, row.completion_ids, None, row.advantage, peer) for row in rows]
+def judging(monkeypatch, measure):
+    """Own completions set this measure from now on."""
+    monkeypatch.setattr(Plausibility, "of", classmethod(lambda cls, own, longest: measure))
+
+
+PROMPT = (4, 5, 6)
+
+
+def peers_group(rewards, *, seed=1, tokens=6, peer="QmPeer"):
+    chance = random.Random(seed)
+    texts = tuple(tuple(chance.randrange(3, 90) for _ in range(tokens)) for _ in rewards)
+    return Rollout(PROMPT, texts, None, tuple(map(float, rewards)), peer)
+
+
+def with_the_least_likely_first(trainer, group):
+    """The group with its least likely completion in front, and a measure that refuses that one alone."""
+    rows = [Row(group.prompt_ids, ids, None, 0.0) for ids in group.completions]
+    found = {}
+    for row in rows:
+        (batch,) = micro_batches([row], 1000, torch.device("cpu"))
+        with torch.no_grad():
+            found[row.completion_ids] = mean(token_logprobs(trainer.model, batch, 1.0).tolist())
+    texts = tuple(sorted(group.completions, key=found.__getitem__))
+    bound = (found[texts[0]] + found[texts[1]]) / 2
+    return replace(group, completions=texts), Plausibility(bound, -1e9, 99)
+
+
+ONE_RIGHT, ONE_WRONG = (1, 0, 0, 0, 0, 0, 0, 0), (0, 1, 1, 1, 1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("rewards", [ONE_RIGHT, ONE_WRONG, (1, 1, 1, 0, 0, 0, 0, 0)])
+@pytest.mark.parametrize("why", ["implausible", "too_long", "unreadable"])
+def test_of_a_peers_group_with_one_refused_completion_nothing_is_trained_on(rewards, why, monkeypatch):
+    trainer = trainer_with()
+    group, measure = with_the_least_likely_first(trainer, peers_group(rewards))
+    if why != "implausible":
+        measure = replace(LENIENT, longest=8)
+        refused = (9,) * 9 if why == "too_long" else ()
+        group = replace(group, completions=(refused, *group.completions[1:]))
+    judging(monkeypatch, measure)
+    before = weights(trainer)
+    report = trainer.update([group])
+    assert (report.stepped, report.tokens) == (False, 0)
+    counted = {"QmPeer": 1}
+    assert (report.implausible, report.too_long) == (({}, counted) if why == "too_long" else (counted, {}))
+    assert trainer.steps == 0 and same(before, weights(trainer))
 
 
 @pytest.mark.parametrize("budget", [20, 100_000])
-def test_without_peers_rows_a_measure_changes_no_bit_of_the_gradient(budget):
-    plain, _ = gradient(some_rows(known=True), budget)
-    measured, done = gradient(some_rows(known=True), budget, STRICT)
-    assert all(torch.equal(plain[name], measured[name]) for name in plain)
-    assert not done.implausible
+def test_honest_groups_teach_the_same_bits_beside_refused_ones_of_peers(budget, monkeypatch):
+    found = []
+    for hostile in (False, True):
+        trainer = trainer_with(token_budget=budget)
+        own = rollouts(trainer, reward=lambda text: float(len(set(text)) % 3))
+        strange, measure = with_the_least_likely_first(trainer, peers_group(ONE_RIGHT))
+        long = peers_group(ONE_WRONG, tokens=100, peer="QmLong")
+        judging(monkeypatch, measure)
+        trainer.update([strange, *own, long, strange] if hostile else own)
+        found.append(trainer)
+    alone, beside = found
+    assert alone.last_update.stepped and same(weights(alone), weights(beside))
+    assert alone.last_update.loss == beside.last_update.loss
+    assert alone.last_update.tokens == beside.last_update.tokens
+    assert (beside.last_update.implausible, beside.last_update.too_long) == ({"QmPeer": 2}, {"QmLong": 1})
 
 
-@pytest.mark.parametrize("budget", [20, 45, 100_000])
-def test_honest_rows_teach_the_same_beside_implausible_ones_however_the_round_is_cut(budget):
-    own = some_rows(known=True)
-    alone, without = gradient(own)
-    beside, done = gradient([*own, *from_peer(some_rows(7)[:5]), *from_peer(some_rows(8)[:2], "q")], budget, STRICT)
-    scale = max(float(g.abs().max()) for g in alone.values())
-    assert all((alone[name] - beside[name]).abs().max() < 1e-5 * scale for name in alone)
-    assert done.implausible == {"p": 5, "q": 2}
-    assert done.tokens == without.tokens == sum(len(row.completion_ids) for row in own)
-    assert done.loss == pytest.approx(without.loss, abs=1e-5)
+def test_an_honest_peer_teaches_beside_a_refused_group_of_the_same_peer(monkeypatch):
+    trainer, other = trainer_with(), trainer_with()
+    strange, measure = with_the_least_likely_first(trainer, peers_group(ONE_RIGHT))
+    likely = tuple(ids for ids in strange.completions[1:])
+    honest = Rollout(PROMPT, likely, None, tuple(float(number % 2) for number in range(len(likely))), "QmPeer")
+    judging(monkeypatch, measure)
+    report = trainer.update([strange, honest])
+    assert report.stepped and report.implausible == {"QmPeer": 1}
+    other.update([honest])
+    assert same(weights(trainer), weights(other))
 
 
-def test_plausible_rows_of_peers_count_like_own_ones_without_log_probs():
-    rows = some_rows()
-    own, _ = gradient(rows)
-    peers, done = gradient([*rows[:4], *from_peer(rows[4:])], plausibility=LENIENT)
-    assert all(torch.equal(own[name], peers[name]) for name in own)
-    assert not done.implausible
+@pytest.mark.parametrize("budget", [20, 100_000])
+def test_without_groups_of_peers_a_measure_changes_no_bit(budget, monkeypatch):
+    found = []
+    for measure in (None, STRICT):
+        trainer = trainer_with(token_budget=budget)
+        own = rollouts(trainer, reward=lambda text: float(len(set(text)) % 3))
+        judging(monkeypatch, measure)
+        trainer.update(own)
+        found.append(trainer)
+    assert found[0].last_update.stepped and same(*map(weights, found))
+    assert not found[1].last_update.implausible
 
 
-def test_where_all_rows_are_implausible_nothing_is_left_to_train_on():
-    found, done = gradient(from_peer(some_rows()), 45, STRICT)
-    assert done.tokens == 0
-    assert not any(g.any() for g in found.values())
+def test_plausible_groups_of_peers_count_like_own_ones_without_log_probs(monkeypatch):
+    judging(monkeypatch, LENIENT)
+    found = []
+    for peer in ("", "QmPeer"):
+        trainer = trainer_with()
+        trainer.update([peers_group(ONE_RIGHT, peer=peer), peers_group(ONE_WRONG, seed=2, peer=peer)])
+        found.append(trainer)
+    assert found[0].last_update.stepped and same(*map(weights, found))
+    assert not found[1].last_update.implausible
+
+
+@pytest.mark.parametrize("budget", [1, 20, 100_000])
+def test_a_group_is_measured_the_same_however_it_is_cut_and_leaves_no_gradient(budget):
+    trainer = trainer_with()
+    group, measure = with_the_least_likely_first(trainer, peers_group(ONE_RIGHT))
+    rows = rows_of(group)
+    assert not all_likely(trainer.model, rows, 1.0, budget, measure)
+    assert all_likely(trainer.model, rows[1:], 1.0, budget, measure)
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+
+
+def test_measuring_is_begun_again_with_less_where_memory_runs_out(monkeypatch):
+    trainer = trainer_with()
+    rows = rows_of(peers_group(ONE_RIGHT))
+    Allocator(monkeypatch, 40, torch.OutOfMemoryError("CUDA out of memory."))
+    budgets, beats = [80], []
+    assert all_likely(
+        trainer.model, rows, 1.0, lambda: budgets[-1], LENIENT, lambda: beats.append(budgets[-1]),
+        lambda shortage: budgets.append(budgets[-1] // 2),
+    )  # fmt: skip
+    assert budgets == [80, 40] and beats == [40, 40]
+    with pytest.raises(torch.OutOfMemoryError):
+        all_likely(trainer.model, rows, 1.0, 80, LENIENT)
 
 
 # A stranger's text that spells control tokens.
@@ -214,9 +294,9 @@ def test_a_peers_completion_that_this_node_could_have_sampled_is_trained_on():
     assert beside.last_update.tokens > alone.last_update.tokens
 
 
-def test_a_peers_completion_that_is_too_long_is_left_out_whole_and_counted_by_peer():
+def test_a_peers_group_that_is_too_long_is_left_out_and_counted_once():
     beside, alone = trained(["a" * 9, "bc" * 200])
-    assert (beside.last_update.too_long, beside.last_update.implausible) == ({"QmPeer": 2}, {})
+    assert (beside.last_update.too_long, beside.last_update.implausible) == ({"QmPeer": 1}, {})
     assert beside.last_update.tokens == alone.last_update.tokens
     assert same(weights(beside), weights(alone))
 
@@ -228,10 +308,10 @@ def test_a_text_that_ends_where_sampling_would_have_stopped_is_not_too_long():
 
 def test_an_update_of_which_nothing_is_plausible_is_no_step(monkeypatch):
     trainer = trainer_with()
-    monkeypatch.setattr(Plausibility, "of", classmethod(lambda cls, own, longest: STRICT))
+    judging(monkeypatch, STRICT)
     prompt = trainer.tokens.prompt_ids(asked("a")[0]["prompt"])
     before = weights(trainer)
     report = trainer.update([Rollout(prompt, ((10, 11), (12, 13)), None, (0.0, 1.0), "QmPeer")])
-    assert (report.stepped, report.skipped, report.implausible) == (False, "nothing plausible", {"QmPeer": 2})
+    assert (report.stepped, report.skipped, report.implausible) == (False, "nothing plausible", {"QmPeer": 1})
     assert trainer.steps == 0 and same(before, weights(trainer))
     assert all(parameter.grad is None for parameter in trainer.model.parameters())

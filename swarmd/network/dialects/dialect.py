@@ -91,6 +91,14 @@ class Dialect(ABC):
         model: the family of this node's model, cut to 64 printable characters.
         """
 
+    @abstractmethod
+    def is_signed(self, value: bytes, key: str, subkey: str, expires: float) -> bool:
+        """Whether the peer in the subkey has signed a value of at most 64 KiB for this place and expiration (finite).
+
+        Nothing of what it holds is unpacked or looked at, so that it takes less than a millisecond, whoever wrote it:
+        `decode` may refuse what was signed. Raises nothing.
+        """
+
 
 def sendable(group: OutgoingGroup, limits: WireLimits) -> bool:
     """Whether others would take a group of this form."""

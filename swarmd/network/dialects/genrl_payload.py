@@ -22,16 +22,18 @@ from swarmd.network.dialects.dialect import (
     fit,
     sendable,
 )
+from swarmd.network.dialects.own import MAGIC, OwnDialect
 from swarmd.network.dialects.provenance_mark import FIELD, Mark, read_mark, write_mark
 from swarmd.network.genrl_objects import Payload, WorldState
 from swarmd.network.records import ClaimedGroup, Record
 from swarmd.network.refusals import Reason, Refused, shown
-from swarmd.network.signing import Signer, check, read_trailer, sign, trailer
+from swarmd.network.signing import Signer, check, read_trailer, sign, trailer, trailer_start
 from swarmd.network.strict_bounds import INT_MAX, INT_MIN, Bounds, Parsed
 
 BatchId = str | int
 
 _DOMAIN = "swarmd/trailer/1"
+_OWN = OwnDialect("", 1)
 _UNWRITABLE = (TypeError, ValueError, OverflowError, RecursionError)
 _UNUSED_METADATA = frozenset({"difficulty"})
 """How hard a generator made the task; no scorer of reasoning-gym reads it, and it takes a quarter of a record."""
@@ -109,6 +111,18 @@ class GenrlDialect(Dialect):
         groups, marks = self._claimed(parsed.value, limits)
         model = next((mark.model for mark in marks if mark), "")
         return Record(subkey, round, self.name, signature is not None, expires, model, groups, len(value))
+
+    def is_signed(self, value: bytes, key: str, subkey: str, expires: float) -> bool:
+        if value[: len(MAGIC)] == MAGIC:
+            return _OWN.is_signed(value, key, subkey, expires)
+        end = trailer_start(value)
+        try:
+            signature = read_trailer(value[end:])
+            if signature is not None:
+                check(signature, _DOMAIN, key, subkey, expires, value[:end])
+        except Refused:
+            return False
+        return signature is not None
 
     def _claimed(self, value: object, limits: WireLimits) -> tuple[tuple[ClaimedGroup, ...], list[Mark | None]]:
         if not isinstance(value, dict):

@@ -110,10 +110,7 @@ class OwnDialect(Dialect):
 
     def read(self, value: bytes, round: int, key: str, subkey: str, expires: float, limits: WireLimits) -> Record:
         """The record in a value of at most `limits.value_bytes` that starts with the magic. Raises only Refused."""
-        content = self._content(value, key, subkey)
-        envelope = _fields(content, _ENVELOPE_BOUNDS, key=bytes, signature=bytes, body=bytes)
-        body = envelope["body"]
-        check(Signature(envelope["key"], envelope["signature"]), _DOMAIN, key, subkey, expires, body)
+        body = self._signed_body(value, key, subkey, expires)
         fields = _fields(_inflated(body), limits.bounds, round=int, expires=int, model=str, groups=list)
         if fields["round"] != round:
             raise Refused(Reason.OTHER_ROUND, f"says that it is of round {fields['round']}, not {round}")
@@ -125,6 +122,21 @@ class OwnDialect(Dialect):
             raise Refused(Reason.TOO_MANY_GROUPS, f"{len(fields['groups'])}, {limits.groups} are taken")
         groups = tuple(_claimed(group, limits) for group in fields["groups"])
         return Record(subkey, round, self.name, True, expires, fields["model"], groups, len(value))
+
+    def is_signed(self, value: bytes, key: str, subkey: str, expires: float) -> bool:
+        try:
+            self._signed_body(value, key, subkey, expires)
+        except Refused:
+            return False
+        return True
+
+    def _signed_body(self, value: bytes, key: str, subkey: str, expires: float) -> bytes:
+        """What the peer has signed, still packed. Raises Refused where it has not."""
+        content = self._content(value, key, subkey)
+        envelope = _fields(content, _ENVELOPE_BOUNDS, key=bytes, signature=bytes, body=bytes)
+        body: bytes = envelope["body"]
+        check(Signature(envelope["key"], envelope["signature"]), _DOMAIN, key, subkey, expires, body)
+        return body
 
     def _content(self, value: bytes, key: str, subkey: str) -> bytes:
         header, content = value[: len(_HEADER)], value[len(_HEADER) :]

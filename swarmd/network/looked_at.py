@@ -1,0 +1,37 @@
+"""What a round has seen of its records: which were looked at, and who has a place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from swarmd.network.admission_rules import RawRecord
+
+_MOST_SEEN = 16_384
+"""Records that a round remembers to have looked at. Beyond it they are looked at again, which costs time only."""
+
+
+@dataclass(frozen=True)
+class RoundSeen:
+    """seen: digests of what was looked at in this round, refused or not. worthless: of what was not worth it.
+    untimely: of what came too early or expires too late, which may be in order when it is read again, but is counted
+    once. places: who has a place in the round: a peer id, and whether the record was signed, since a signed one finds
+    a place beside a forged one; with it a hash of its groups, so that a peer may publish the same ones anew."""
+
+    seen: set[bytes] = field(default_factory=set)
+    worthless: set[bytes] = field(default_factory=set)
+    untimely: set[bytes] = field(default_factory=set)
+    places: dict[tuple[str, bool], int] = field(default_factory=dict)
+
+
+def digest_of(raw: RawRecord) -> bytes:
+    """16 bytes for this very record, with its expiration: anybody can publish a peer's bytes with another one, and
+    they are not that record. Its form must be that of a record."""
+    expires = raw.expires.hex() if isinstance(raw.expires, float) else ascii(type(raw.expires))
+    parts = (raw.key.encode("utf-8", "surrogatepass"), raw.subkey.encode(), expires.encode(), raw.value)
+    return blake2b(b"".join(len(part).to_bytes(8, "big") + part for part in parts), digest_size=16).digest()
+
+
+def remember(digests: set[bytes], digest: bytes) -> None:
+    if len(digests) < _MOST_SEEN:
+        digests.add(digest)
