@@ -214,8 +214,8 @@ class Game(OwnWorlds, BaseGameManager):
         self._audience.evaluated(row)
 
     def _verdicts(self) -> dict[str, Mapping[str, int]]:
-        """What came of each peer's groups, {peer: {reason, or USED: count}}: groups, but for IMPLAUSIBLE and TOO_LONG,
-        which count completions."""
+        """What came of each peer's groups, {peer: {reason, or USED: groups}}. USED were drawn; those of them that the
+        policy then found IMPLAUSIBLE or TOO_LONG stand there as well."""
         assert self._selection is not None
         # Ours name the reasons; of another's environment it only shows that a group got no rewards.
         told = [getattr(part, "refused", None) for part in (self.data_manager, self.rewards)]

@@ -14,6 +14,7 @@ from swarmd.network.p2p_daemon import Daemon, DaemonSettings, PortTaken
 from swarmd.system.exits import ConfigurationError
 
 _PROBE_SECONDS = 1.0
+_PORT_SECONDS = 3.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 10.0
 _BEAT_SECONDS = 0.25
 _FEWEST_BEATS = 6
@@ -39,10 +40,15 @@ class Supervisor:
 
     async def start(self) -> None:
         """The first p2pd. ConfigurationError where the port is taken; P2PDaemonError, OSError, TimeoutError else."""
-        try:
-            await self._launch()
-        except PortTaken as error:
-            raise ConfigurationError(str(error)) from error
+        end = time.monotonic() + _PORT_SECONDS
+        while True:
+            try:
+                return await self._launch()
+            except PortTaken as error:
+                # The p2pd of a process that was just killed takes a moment to end, on a busy machine a second.
+                if time.monotonic() > end:
+                    raise ConfigurationError(str(error)) from error
+                await asyncio.sleep(_FIRST_DELAY)
 
     async def run(self) -> None:
         """Watches p2pd and replaces it, for ever."""

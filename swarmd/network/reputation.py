@@ -40,7 +40,7 @@ _SYNC_SECONDS = 60.0
 HARD: Mapping[str, float] = {
     Reason.OTHER_TASK: 1.0,
     Reason.REPUBLISHED: 0.5,
-    Reason.IMPLAUSIBLE: 0.25,
+    Reason.IMPLAUSIBLE: 0.5,
 }
 """What an honest node with another configuration, an older version or a wrong clock does not do, and how much each
 counts. All else costs a peer its record and no more: what can be an accident (expired, quota-address, unknown-task,

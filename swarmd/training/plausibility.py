@@ -33,7 +33,7 @@ LEAST_DECILE_DEVIATION = 1.5
 # tokens must be able to learn from others that there is more to say.
 LEAST_LONGEST = 64
 # A completion that is too long costs its whole group. Without a margin an honest peer of like mind would lose one group
-# of eight in ten to five (lengths log-normal, 32 to 128 own completions); with this one, one in thirty at most for
+# of eight in ten to five (lengths log-normal, 32 to 128 own completions); with this one, one in seventeen at most for
 # lengths that spread like those of texts (sigma 0.3 to 0.8).
 LONGEST_MARGIN = 1.5
 _TO_STANDARD_DEVIATION = 1.4826  # of the median absolute deviation, on normal values

@@ -145,7 +145,7 @@ def training(runs: Runs) -> Iterator[str]:
         )  # fmt: skip
     refused = sum(runs.total(arm.key, "implausible") for arm in runs.arms)
     yield ""
-    yield f"{refused:.0f} of the peers' completions were refused as implausible or too long, in all arms together."
+    yield f"{refused:.0f} of the peers' groups were refused as implausible or too long, in all arms together."
 
 
 def plot(runs: Runs, path: Path) -> None:
