@@ -258,8 +258,15 @@ class NetworkProcess:
 
     def _take_state(self, state: NetworkState) -> None:
         if state.daemon_restarts > self.state.daemon_restarts:
-            event("child_replaced", f"p2pd was replaced (replacement {state.daemon_restarts})", priority=4,
-                  child="p2pd", reason="it had died or did not answer", restarts=state.daemon_restarts, pid=state.daemon_pid)
+            event(
+                "child_replaced",
+                f"p2pd was replaced (replacement {state.daemon_restarts})",
+                priority=4,
+                child="p2pd",
+                reason="it had died or did not answer",
+                restarts=state.daemon_restarts,
+                pid=state.daemon_pid,
+            )
         self.state = state
 
     def _fail_calls(self, why: str) -> None:
