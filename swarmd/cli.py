@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from swarmd.arguments import parser
@@ -85,13 +86,21 @@ def _name_the_instance(options: argparse.Namespace) -> None:
     options.config = options.config or named.config
     if options.state is not None or "STATE_DIRECTORY" in os.environ:
         return
-    if named.state.is_dir():
+    if _is_there(named.state):
         options.state = named.state if options.command not in _BY_RUNTIME_DIRECTORY else None
     elif options.command in ("run", "eval", "model"):
         raise ConfigurationError(
             f"--instance {options.instance}: {named.state} is not there, or not readable for this user; as root, "
             f"start it once with `systemctl start {named.unit}`"
         )
+
+
+def _is_there(folder: Path) -> bool:
+    """Whether it is a directory, which who may not look above it cannot tell."""
+    try:
+        return folder.is_dir()
+    except PermissionError:
+        return False
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from swarmd.assembly import Chosen, load_base, make_trainer, open_environment, yardstick_of
 from swarmd.choosing import choose, remembered_identity
 from swarmd.config import Config
 from swarmd.coordination.clock import ClockCoordinator
+from swarmd.coordination.continued import Continued
 from swarmd.coordination.coordinator import Coordinator
 from swarmd.coordination.solo import SoloCoordinator
 from swarmd.game.checkpoint import CHECKPOINTS, CheckpointStore
@@ -38,7 +41,8 @@ from swarmd.tasks.scorer import Scorer
 from swarmd.training.ladder import MemorySteps
 from swarmd.training.trainer import GRPOTrainer
 
-MEMORY_STEPS = "memory_steps"  # the name under which the history keeps them
+# The names under which the history keeps them.
+MEMORY_STEPS, SWARM_ROUNDS = "memory_steps", "swarm_rounds"
 # Breaking these off leaves no trace; a checkpoint or a report is let finish.
 _INTERRUPTIBLE = frozenset({"coordinate", "generate", "share", "admit", "train", "evaluate"})
 
@@ -159,8 +163,8 @@ class _Node:
             pace = Pace(None if training.evaluate_every == "auto" else training.evaluate_every)
             parts = LiveParts(chosen.name, trainer, evaluator, keeper, pace, self._watchdog)
             self._reload = Reload(config, self._config_path, parts.apply)
-            coordinator = self._coordinator()
-            swarm = communication_of(member, config, coordinator.deadline, node_id, self._phases.beat)
+            coordinator, round_ends = self._rounds()
+            swarm = communication_of(member, config, round_ends, node_id, self._phases.beat)
             game = Game(
                 environment=environment,
                 trainer=trainer,
@@ -195,11 +199,17 @@ class _Node:
         with self._phases.enter("checkpoint"):  # on a slow disk it may last as long as any
             keeper.flush()
 
-    def _coordinator(self) -> Coordinator:
+    def _rounds(self) -> tuple[Coordinator, Callable[[int], float]]:
+        """Who counts the rounds, and when one of the swarm's ends, seconds since 1970."""
         settings = self._config.coordinator
         if settings.kind == "clock":
-            return ClockCoordinator(settings.epoch, settings.round_seconds, time.time, self._wait)
-        return SoloCoordinator()
+            clock = ClockCoordinator(settings.epoch, settings.round_seconds, time.time, self._wait)
+            swarm = f"{self._config.swarm.id} {settings.epoch} {settings.round_seconds}"
+            history = self._history
+            remember = partial(history.remember, SWARM_ROUNDS)
+            return Continued(clock, swarm, partial(history.fact, SWARM_ROUNDS), remember), clock.deadline
+        alone = SoloCoordinator()
+        return alone, alone.deadline
 
     def _watch_memory(self, trainer: GRPOTrainer, chosen: Chosen) -> None:
         """Before the checkpoint is restored: it is read in the precision that an earlier run had to go down to."""

@@ -23,11 +23,18 @@ _NO = 1
 def status_command(options: argparse.Namespace) -> int:
     """Carries out `status`; the exit code."""
     from swarmd.monitor.lines import status_lines
-    from swarmd.monitor.status import StatusError, read_status
+    from swarmd.monitor.status import STATUS_FILE, StatusError, read_status
 
     try:
-        status = read_status(_what_the_node_writes(options))
+        directory = _what_the_node_writes(options)
+        status = read_status(directory)
     except StatusError as error:
+        named = installation(options.instance)
+        if directory == named.runtime and not (directory / STATUS_FILE).exists():
+            error = StatusError(
+                f"{named.unit} has not run since the machine started; start it with "
+                f"`sudo systemctl start {named.unit}`, or name the directory of another node with --state DIR"
+            )
         print(f"swarmd: {error}", file=sys.stderr)
         return _NO
     _tell(options, status, status_lines(status))

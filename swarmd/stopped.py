@@ -16,7 +16,7 @@ from pathlib import Path
 from swarmd import __version__
 from swarmd.monitor.status import STATUS_FILE, StatusError, read_status
 from swarmd.system.events import configure_logging, event
-from swarmd.system.exits import EXIT_CONFIG, EXIT_OK
+from swarmd.system.exits import EXIT_CONFIG, EXIT_CREDENTIALS, EXIT_OK
 from swarmd.system.ledger import CLEAN, CONFIG, CRASH, RESULTS, note_end, now, this_boot
 from swarmd.system.ledger_file import End, LedgerUnreadable, Stop, read
 
@@ -38,7 +38,7 @@ def ended(environ: Mapping[str, str], phase: str | None, round: int | None) -> E
     exit_code = int(status) if code == "exited" and status.isdigit() else None
     signal = status or None if code in ("killed", "dumped") else None
     cause = RESULTS.get(result, CRASH)
-    if cause == CRASH and exit_code == EXIT_CONFIG:
+    if cause == CRASH and exit_code in (EXIT_CONFIG, EXIT_CREDENTIALS):
         cause = CONFIG
     return End(cause, phase, round, exit_code, signal, environ.get("INVOCATION_ID"))
 

@@ -31,6 +31,10 @@ class ClockCoordinator(Coordinator):
         self._now = now
         self._wait = wait
 
+    def current(self) -> int:
+        """The round of this moment, 0 before the epoch."""
+        return max(0, self._round_at(self._now()))
+
     def begin(self, round: int) -> float:
         """When the round begins."""
         return self._epoch + round * self._round_seconds

@@ -19,6 +19,14 @@ class Coordinator(ABC):
         Raises StopAsked when the node is to stop instead.
         """
 
+    def resume(self, last_done: int | None) -> None:
+        """Called once, before the first round: the rounds up to this one are done, None: none is."""
+        return  # who counts for itself has nothing to prepare
+
+    def shared(self, round: int) -> int:
+        """The number by which the node's peers know this round."""
+        return round
+
     @abstractmethod
     def deadline(self, round: int) -> float:
         """When the round ends, in the coordinator's time (seconds); infinity where it has all the time."""

@@ -120,6 +120,7 @@ class Game(OwnWorlds, BaseGameManager):
             RoundAbandoned: a stop was asked for and the round in work took too long; it left no trace.
         """
         self.last_done = self._keeper.restore()
+        self._coordinator.resume(self.last_done)
         if self._keeper.last_evaluated is not None:
             self._pace.done(self._keeper.last_evaluated)
         self._audience.resumed(self.last_done)
@@ -167,9 +168,9 @@ class Game(OwnWorlds, BaseGameManager):
         begun = time.monotonic()
         begin_round = getattr(self.data_manager, "begin_round", None)
         if begin_round is not None:  # ours; GenRL's own data managers count for themselves
-            begin_round(round)
+            begin_round(self._coordinator.shared(round))
         if self._exchange is not None:
-            self._exchange.begin_round(round)
+            self._exchange.begin_round(self._coordinator.shared(round))
         self.state = new_state(round, self.data_manager.get_round_data(), self._agent, self)
         try:
             self.run_game_round()

@@ -181,7 +181,8 @@ class NetworkProcess:
     def _not_started(self, error: Exception) -> None:
         if str(error) != self._told:
             self._told = str(error)
-            _log.warning("the network process cannot start: %s; it is tried again", error)
+            permanent = isinstance(error, _StartRefused) and error.permanent and not self._settled.is_set()
+            _log.warning("the network process cannot start: %s%s", error, "" if permanent else "; it is tried again")
         self._refusal = error if isinstance(error, _StartRefused) else None
         self._settled.set()
         self._fail_calls(str(error))

@@ -56,10 +56,13 @@ def status_directory(instance: str | None, own_state: Path) -> Path:
 
     A user's own node comes before the machine's: own_state is where that would be. Root's is the machine's.
     """
-    found = installation(instance).runtime
-    if instance is not None or not found.is_dir():
-        return found if instance is not None else own_state
-    return found if os.geteuid() == 0 or not own_state.is_dir() else own_state
+    named = installation(instance)
+    if instance is not None:
+        return named.runtime
+    # A folder alone says nothing: any command that looks for its settings may have made one.
+    if os.geteuid() != 0 and (own_state / "status.json").is_file():
+        return own_state
+    return named.runtime if named.runtime.is_dir() or CONFIG_ROOT.is_dir() else own_state
 
 
 def become_owner(state: Path) -> None:

@@ -91,7 +91,9 @@ class Notifier:
 
     def failed(self, text: str, number: int) -> None:
         """The node ends because of a fault: a line for people and an errno."""
-        self._send([], [_status(text), f"ERRNO={number}"])
+        # The service manager takes the escaped end of a line for an "n".
+        in_one = "; ".join(line.strip() for line in text.splitlines())
+        self._send([], [_status(in_one), f"ERRNO={number}"])
 
     def _send(self, lasting: list[str], lines: list[str]) -> None:
         """lasting: what must arrive. Where it does not, it goes along with the next message."""

@@ -30,11 +30,11 @@ from swarmd.system.message_ids import MESSAGE_IDS
 # systemd's own, of its src/systemd/sd-messages.h.
 _STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"
 _STARTED = "39f53479d3a045ac8e11786248231fbf"
-_MAIN_EXITED = "98e322203f7a4ed290d09fe03c09fe15"
+_EXITED = "98e322203f7a4ed290d09fe03c09fe15"
 _FAILED = "d9b373ed55a64feb8242e02dbe79a49c"
 _SUCCEEDED = "7ad2d189f7e94e70a38c781354912448"
 _OOM = "fe6faa94e7774663a0da52717891d8ef"
-MANAGER_MESSAGES = (_STARTING, _STARTED, _MAIN_EXITED, _FAILED, _SUCCEEDED, _OOM)
+MANAGER_MESSAGES = (_STARTING, _STARTED, _EXITED, _FAILED, _SUCCEEDED, _OOM)
 OUR_MESSAGES = tuple(
     MESSAGE_IDS[kind] for kind in ("started", "ready", "hung", "crashed", "refused", "stopped", "service_stopped")
 )
@@ -105,7 +105,10 @@ def _managers(run: RunRecord, record: Mapping[str, Any]) -> RunRecord:
     message = record.get("MESSAGE_ID")
     if message in (_STARTING, _STARTED):
         return _begun(run, record)
-    if message == _MAIN_EXITED:
+    # The same message comes for the commands of the unit: a reload that was refused, what runs after the end.
+    if message == _EXITED and "Control process exited" in str(record.get("MESSAGE", "")):
+        return run
+    if message == _EXITED:
         run = _ended(run, record)
         status, exited = _number(record.get("EXIT_STATUS")), record.get("EXIT_CODE") == "exited"
         return replace(run, exit_code=status if exited else None, signal=None if exited else _signal_name(status))

@@ -129,6 +129,21 @@ def test_a_second_node_with_the_same_identity_is_refused_by_name_of_the_first(
         assert f"the identity is in use by process {first.node.pid}" in node.text()
 
 
+def test_who_has_trained_alone_goes_on_in_a_swarm_at_once(tmp_path: Path, preloaded: Preloaded) -> None:
+    member = Member(tmp_path, 0, preloaded)
+    with Node(member.state, member.settings, "--rounds", "30", preloaded=preloaded) as alone:
+        assert alone.end() == 0
+        assert alone.rounds() == list(range(30))
+    member.found()  # its first round is going on now
+    node = member.start()
+    try:
+        node.after_round(32)
+        assert node.rounds()[0] == 30, "the node's count goes on"
+        assert "going on after round 29" in node.text()
+    finally:
+        member.stop()
+
+
 def test_no_peer_is_a_state_and_no_end(tmp_path: Path, preloaded: Preloaded) -> None:
     alone = Member(tmp_path, 0, preloaded)
     alone.found()

@@ -37,7 +37,7 @@ def test_each_message_says_what_sd_notify_documents(
     notifier.ping()
     notifier.reloading()
     notifier.stopping("waits")
-    notifier.failed("no such model", 22)
+    notifier.failed("no such model:\n  a.yaml:3: model.name", 22)
     notifier.trigger("hung")
     manager.field("WATCHDOG", "trigger")
     found = [message.fields for message in manager.messages]
@@ -50,7 +50,7 @@ def test_each_message_says_what_sd_notify_documents(
         {"WATCHDOG": "1"},
         {"RELOADING": "1", "STATUS": "reading the configuration anew"},
         {"STOPPING": "1", "STATUS": "waits"},
-        {"STATUS": "no such model", "ERRNO": "22"},
+        {"STATUS": "no such model:; a.yaml:3: model.name", "ERRNO": "22"},
         {"STATUS": "hung", "WATCHDOG": "trigger"},
     ]
 

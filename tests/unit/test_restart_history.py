@@ -130,6 +130,16 @@ def test_each_result_of_the_service_manager_has_its_cause(result: str, status: s
     assert (run.cause, run.uptime_s) == (cause, 1.0)
 
 
+def test_a_reload_that_was_refused_ends_no_run() -> None:
+    records = [
+        manager(STARTING, 1), manager(STARTED, 2),
+        manager(MAIN_EXITED, 3, EXIT_CODE="exited", EXIT_STATUS="78",
+                MESSAGE="swarmd.service: Control process exited, code=exited, status=78/CONFIG"),
+    ]  # fmt: skip
+    (run,) = runs(records, "b1")
+    assert (run.cause, run.exit_code, run.uptime_s) == (None, None, None)
+
+
 def test_the_oom_killers_hit_on_a_child_alone_ends_no_run() -> None:
     records = [manager(STARTING, 1), manager(OOM, 2), manager(SUCCEEDED, 9)]
     (run,) = runs(records, "b1")

@@ -34,6 +34,7 @@ def run(variables: dict[str, str], **options: object) -> subprocess.CompletedPro
         ("success", "killed", "TERM", "clean", None, "TERM"),
         ("exit-code", "exited", "75", "crash", 75, None),
         ("exit-code", "exited", "78", "config", 78, None),
+        ("exit-code", "exited", "243", "config", 243, None),
         ("signal", "killed", "SEGV", "crash", None, "SEGV"),
         ("core-dump", "dumped", "ABRT", "crash", None, "ABRT"),
         ("watchdog", "killed", "ABRT", "watchdog", None, "ABRT"),
