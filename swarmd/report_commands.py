@@ -28,7 +28,7 @@ def status_command(options: argparse.Namespace) -> int:
     try:
         directory = _what_the_node_writes(options)
         status = read_status(directory)
-    except StatusError as error:
+    except StatusError:
         named = installation(options.instance)
         if directory == named.runtime and not (directory / STATUS_FILE).exists():
             error = StatusError(

@@ -92,7 +92,7 @@ class Notifier:
     def failed(self, text: str, number: int) -> None:
         """The node ends because of a fault: a line for people and an errno."""
         # The service manager takes the escaped end of a line for an "n".
-        in_one = "; ".join(line.strip() for line in text.splitlines())
+        in_one = "; ".join(line.strip() for line in text.splitlines()).replace(":; ", ": ")
         self._send([], [_status(in_one), f"ERRNO={number}"])
 
     def _send(self, lasting: list[str], lines: list[str]) -> None:

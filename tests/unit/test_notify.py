@@ -50,7 +50,7 @@ def test_each_message_says_what_sd_notify_documents(
         {"WATCHDOG": "1"},
         {"RELOADING": "1", "STATUS": "reading the configuration anew"},
         {"STOPPING": "1", "STATUS": "waits"},
-        {"STATUS": "no such model:; a.yaml:3: model.name", "ERRNO": "22"},
+        {"STATUS": "no such model: a.yaml:3: model.name", "ERRNO": "22"},
         {"STATUS": "hung", "WATCHDOG": "trigger"},
     ]
 
