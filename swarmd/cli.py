@@ -14,13 +14,12 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from swarmd.arguments import parser
 from swarmd.system.events import crashed, refused
 from swarmd.system.exits import EXIT_CONFIG, EXIT_OK, EXIT_RESTART, ConfigurationError, RestartableError
-from swarmd.system.installation import become_owner, installation
+from swarmd.system.installation import become_owner, installation, is_there
 from swarmd.system.redaction import conceal, one_line, redact
 from swarmd.system.startup import prepare_process
 from swarmd.system.streams import report_uncaught
@@ -86,21 +85,13 @@ def _name_the_instance(options: argparse.Namespace) -> None:
     options.config = options.config or named.config
     if options.state is not None or "STATE_DIRECTORY" in os.environ:
         return
-    if _is_there(named.state):
+    if is_there(named.state):
         options.state = named.state if options.command not in _BY_RUNTIME_DIRECTORY else None
     elif options.command in ("run", "eval", "model"):
         raise ConfigurationError(
             f"--instance {options.instance}: {named.state} is not there, or not readable for this user; as root, "
             f"start it once with `systemctl start {named.unit}`"
         )
-
-
-def _is_there(folder: Path) -> bool:
-    """Whether it is a directory, which who may not look above it cannot tell."""
-    try:
-        return folder.is_dir()
-    except PermissionError:
-        return False
 
 
 def _parser() -> argparse.ArgumentParser:

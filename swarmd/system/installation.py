@@ -65,6 +65,14 @@ def status_directory(instance: str | None, own_state: Path) -> Path:
     return named.runtime if named.runtime.is_dir() or CONFIG_ROOT.is_dir() else own_state
 
 
+def is_there(folder: Path) -> bool:
+    """Whether it is a directory; who may not look above it is told no."""
+    try:
+        return folder.is_dir()
+    except PermissionError:
+        return False
+
+
 def become_owner(state: Path) -> None:
     """As root, goes on as the user that the state directory belongs to.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from swarmd.system.exits import ConfigurationError
-from swarmd.system.installation import become_owner, installation, status_directory
+from swarmd.system.installation import become_owner, installation, is_there, status_directory
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -97,3 +97,22 @@ def test_a_link_that_the_services_user_has_planted_makes_root_nobody_else(tmp_pa
     command = [sys.executable, "-c", PLANTED, str(root), str(root / "planted")]
     shown = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
     assert shown.stdout == "65534\n", "it went on as whoever owns what the link leads to"
+
+
+def test_a_folder_that_one_may_not_look_into_is_not_there(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can act as somebody else")
+    closed = tmp_path / "closed"
+    (closed / "second").mkdir(parents=True)
+    closed.chmod(0o700)
+    for folder in (tmp_path, *tmp_path.parents):
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)  # pytest's own are closed as well
+    os.seteuid(65534)
+    try:
+        with pytest.raises(PermissionError):
+            (closed / "second").is_dir()
+        assert not is_there(closed / "second")
+    finally:
+        os.seteuid(0)
+    assert is_there(closed / "second")
