@@ -54,6 +54,7 @@ def test_the_start_is_told_step_by_step_and_readiness_once_the_first_phase_began
         assert "restoring" not in node.text()
         node.after_round(2)
         manager.status("round 2")
+        manager.field("WATCHDOG")
         node.send(signal.SIGTERM)
         assert node.end() == 0
     order = [next(iter(message.fields)) for message in manager.messages]

@@ -243,7 +243,7 @@ def test_the_account_of_a_peer_has_what_the_peers_command_prints() -> None:
         "last_round": ROUND,
         "admitted": 2,
         "rejected": {"implausible": 4},
-        "reputation": 0.75,  # (2 + 1) / (2 + 4 * 0.25 + 1)
+        "reputation": 0.6,  # (2 + 1) / (2 + 4 * 0.5 + 1)
         "quarantined": False,
     }
     assert rows[victim.peer_id]["reputation"] == 1.0

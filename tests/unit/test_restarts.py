@@ -111,7 +111,8 @@ def test_an_account_that_a_full_disk_sent_to_the_runtime_directory_is_found(
 
 @pytest.mark.usefixtures("no_journal")
 def test_without_journal_and_ledger_it_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(HistoryUnreadable, match="there is no journal on this machine"):
+    why = "there is no journal on this machine|systemd-python is not installed here"
+    with pytest.raises(HistoryUnreadable, match=why):
         restarts("swarmd.service", tmp_path, None)
     (tmp_path / LEDGER_FILE).write_text("{")
     with pytest.raises(HistoryUnreadable):
