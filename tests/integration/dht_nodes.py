@@ -75,7 +75,7 @@ async def address_of(node: Any) -> str:
     return str((await node.get_visible_maddrs())[0])
 
 
-async def until(condition: Callable[[], Any], seconds: float = 10.0) -> float:
+async def until(condition: Callable[[], Any], seconds: float = 60.0) -> float:
     """Waits until the condition holds and returns how many seconds that took; AssertionError after `seconds`."""
     begin = time.monotonic()
     while not condition():
