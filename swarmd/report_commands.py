@@ -28,14 +28,14 @@ def status_command(options: argparse.Namespace) -> int:
     try:
         directory = _what_the_node_writes(options)
         status = read_status(directory)
-    except StatusError:
-        named = installation(options.instance)
+    except StatusError as error:
+        named, why = installation(options.instance), str(error)
         if directory == named.runtime and not (directory / STATUS_FILE).exists():
-            error = StatusError(
+            why = (
                 f"{named.unit} has not run since the machine started; start it with "
                 f"`sudo systemctl start {named.unit}`, or name the directory of another node with --state DIR"
             )
-        print(f"swarmd: {error}", file=sys.stderr)
+        print(f"swarmd: {why}", file=sys.stderr)
         return _NO
     _tell(options, status, status_lines(status))
     return EXIT_OK
