@@ -21,9 +21,10 @@ from swarmd.network import libp2p_keys
 from swarmd.network.libp2p_keys import peer_id_of, verify
 from swarmd.network.names import name_of
 from swarmd.system.exits import ConfigurationError
+from swarmd.system.paths import HeldLock
 
 __all__ = [
-    "FILE_NAME", "Identity", "IdentityLock", "create", "create_from", "identity_path", "load", "load_or_create",
+    "FILE_NAME", "Identity", "HeldLock", "create", "create_from", "identity_path", "load", "load_or_create",
     "lock_identity", "name_of", "parse", "peer_id_of", "read_key_file", "verify",
 ]  # fmt: skip
 
@@ -181,25 +182,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-class IdentityLock:
-    """A held lock on an identity; the kernel lets go of it when the process ends, however it ends."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def release(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def __enter__(self) -> IdentityLock:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
-
-
-def lock_identity(path: Path) -> IdentityLock:
+def lock_identity(path: Path) -> HeldLock:
     """Takes an identity for this process alone (flock(2) on PATH.lock); keep what it returns while the node runs.
 
     Two nodes with one key are one peer to all others, who then lose messages to the wrong one.
@@ -214,7 +197,7 @@ def lock_identity(path: Path) -> IdentityLock:
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise ConfigurationError(f"{lock} cannot be written: {error.strerror}") from error
         # A credential, or a key in a folder of root's: nothing can be written beside it, but it can be locked itself.
-        return IdentityLock(_locked(_opened(path), path))
+        return HeldLock(_locked(_opened(path), path))
     _locked(descriptor, path)
     try:
         os.ftruncate(descriptor, 0)
@@ -222,7 +205,7 @@ def lock_identity(path: Path) -> IdentityLock:
     except OSError:
         # A full disk: the number is only for the message below, the lock itself holds.
         pass
-    return IdentityLock(descriptor)
+    return HeldLock(descriptor)
 
 
 def _opened(path: Path) -> int:

@@ -96,8 +96,8 @@ def runtime_directory(state: Path) -> Path:
     return _created(given, "$RUNTIME_DIRECTORY") if given is not None else state
 
 
-class StateLock:
-    """A held lock on a state directory; the kernel lets go of it when the process ends, however it ends."""
+class HeldLock:
+    """A held lock (flock(2)); the kernel lets go of it when the process ends, however it ends."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -107,14 +107,14 @@ class StateLock:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def __enter__(self) -> StateLock:
+    def __enter__(self) -> HeldLock:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.release()
 
 
-def lock_state(directory: Path) -> StateLock:
+def lock_state(directory: Path) -> HeldLock:
     """Takes the state directory for this process alone (flock(2)); keep what it returns while the node runs.
 
     Raises ConfigurationError naming the process that holds it, or the reason why the lock cannot be written.
@@ -145,4 +145,4 @@ def lock_state(directory: Path) -> StateLock:
     except OSError:
         # A full disk: the number is only for the message above, the lock itself holds.
         pass
-    return StateLock(descriptor)
+    return HeldLock(descriptor)
