@@ -10,24 +10,22 @@ from swarmd import __version__
 
 Call = Callable[[argparse.Namespace], int]
 
+MOST_NODES = 16_384
+"""As in config.swarm, whose import `swarmd status` need not wait for."""
+
 
 def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     """The whole command line. calls: by command ("model pull" for its actions), what the parsed options are handed to
     (as `options.call`)."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--config", type=Path, metavar="PATH",
-                        help="the configuration (default: /etc/swarmd/config.yaml, and where there is none, "
-                             "the built-in defaults)")
-    common.add_argument("--state", type=Path, metavar="DIR",
-                        help="where checkpoints and curves are kept (default: $STATE_DIRECTORY, for root the "
-                             "service's /var/lib/swarmd where it is installed, else ~/.local/state/swarmd)")
-    common.add_argument("--instance", metavar="NAME",
-                        help="the node that swarmd@NAME.service runs: /etc/swarmd/NAME.yaml, /var/lib/swarmd/NAME")
+    before = _common_options(None)
+    # Of what stood before the command, nothing is taken back by what does not stand after it.
+    common = _common_options(argparse.SUPPRESS)
     reporting = argparse.ArgumentParser(add_help=False, parents=[common])
     reporting.add_argument("--json", action="store_true", help="print JSON, for programs")
 
     whole = argparse.ArgumentParser(
-        prog="swarmd", description="Train a language model by reinforcement learning, alone or together with others.",
+        prog="swarmd", parents=[before],
+        description="Train a language model by reinforcement learning, alone or together with others.",
         epilog="Exit codes: 0 done or asked to stop; 1 the answer is no; 2 wrong usage; 75 a fault that a restart may "
                "mend; 78 a fault in the configuration.",
     )
@@ -90,11 +88,28 @@ def parser(calls: Mapping[str, Call]) -> argparse.ArgumentParser:
     return whole
 
 
+def _common_options(default: str | None) -> argparse.ArgumentParser:
+    """The options that every command has. default: what they are where they are not given."""
+    made = argparse.ArgumentParser(add_help=False)
+    made.add_argument("--config", type=Path, default=default, metavar="PATH",
+                      help="the configuration (default: /etc/swarmd/config.yaml, and where there is none, "
+                           "the built-in defaults)")
+    made.add_argument("--state", type=Path, default=default, metavar="DIR",
+                      help="where checkpoints and curves are kept (default: $STATE_DIRECTORY, for root the "
+                           "service's /var/lib/swarmd where it is installed, else ~/.local/state/swarmd)")
+    made.add_argument("--instance", default=default, metavar="NAME",
+                      help="the node that swarmd@NAME.service runs: /etc/swarmd/NAME.yaml, /var/lib/swarmd/NAME")
+    return made
+
+
 def _swarm_commands(command: Callable[..., argparse.ArgumentParser], reporting: argparse.ArgumentParser) -> None:
     founding = command("found", "Found a swarm with this node as its first member, and print an invite.", reporting)
     founding.add_argument("name", metavar="NAME")
     founding.add_argument("--round-seconds", type=_seconds, default=60.0, metavar="S",
                           help="length of a round, 1 to 86400 (default: 60); it cannot be changed later")
+    founding.add_argument("--nodes", type=_nodes, metavar="N",
+                          help=f"how many nodes it is to have, 1 to {MOST_NODES}: fits swarm.shards to it, which "
+                               "cannot be changed later (default: swarm.shards as configured here, 32 for up to 512)")
     founding.add_argument("--datasets", metavar="PRESET", help="the swarm's tasks (default: those configured here)")
     founding.add_argument("--private", action="store_true", help="only who has the invite can read and take part")
     founding.add_argument("--announce", action="append", default=[], metavar="MULTIADDR",
@@ -115,6 +130,13 @@ def _seconds(text: str) -> float:
     if not 1 <= seconds <= 86_400:
         raise argparse.ArgumentTypeError(f"{text} is not in 1 to 86400")
     return seconds
+
+
+def _nodes(text: str) -> int:
+    number = _at_least(1)(text)
+    if number > MOST_NODES:
+        raise argparse.ArgumentTypeError(f"{number} is more than {MOST_NODES}; name {MOST_NODES} for a larger swarm")
+    return number
 
 
 def _at_least(least: int) -> Callable[[str], int]:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from swarmd.config import Config
-from swarmd.swarming import SOLO_SWARM
-from swarmd.system.exits import ConfigurationError, RestartableError
+from swarmd.swarming import SOLO_SWARM, network_bytes
+from swarmd.system.exits import ConfigurationError, RestartableError, SettingProblem, SettingsRefused
 from swarmd.system.memory import MemoryLimit, memory_limit
 from swarmd.system.paths import cache_directory
 from swarmd.tasks.environment import Environment, EnvironmentContext, Scoring, load_environment
@@ -82,31 +82,33 @@ def the_device(config: Config) -> torch.device:
     )
 
 
-def the_limit(config: Config, device: torch.device) -> MemoryLimit:
-    """The memory that training may use, on the device where it happens."""
+def the_limit(config: Config, device: torch.device, unit: MemoryLimit | None = None) -> MemoryLimit:
+    """The memory that training may use, on the device where it happens. unit: that of the service it will happen in,
+    where that is not the control group of this process."""
     if device.type == "cuda":
         found = MemoryLimit(torch.cuda.get_device_properties(device).total_memory, "the GPU's memory")
     else:
-        found = memory_limit()
+        found = min(filter(None, (memory_limit(), unit)), key=lambda limit: limit.bytes)
     if config.memory.limit == "auto" or config.memory.limit >= found.bytes:
         return found
     return MemoryLimit(config.memory.limit, "memory.limit")
 
 
-def choose_model(config: Config, remembered: str | None) -> Chosen:
+def choose_model(config: Config, remembered: str | None, unit: MemoryLimit | None = None) -> Chosen:
     """Which model, where it is and how it fits.
 
-    remembered: what `auto` chose at the first start.
+    remembered: what `auto` chose at the first start. unit: as in `the_limit`.
 
     Raises:
         ConfigurationError: no such model, a damaged one, or one that does not fit the memory limit.
     """
     device = the_device(config)
-    limit = the_limit(config, device)
+    limit = the_limit(config, device, unit)
+    beside = network_bytes(config) if device.type == "cpu" else 0  # not in a GPU's memory
     name = config.model.name
     if name == "auto":
         available = f"{limit.bytes / 2**30:.1f} GiB ({limit.source})"
-        name = remembered or choose(lambda raw: _fits(config, raw, limit), available)
+        name = remembered or choose(lambda raw: _fits(config, raw, limit, beside), available)
     folder: Path | None
     if name == EMBEDDED:
         folder = embedded_folder()
@@ -116,8 +118,12 @@ def choose_model(config: Config, remembered: str | None) -> Chosen:
             return Chosen(name, None, None, None, limit, device)
     else:
         folder = Path(name)
-    shape = _shape(read_config(folder, name), name)
-    plan = choose_plan(shape, _round_shape(config, name, _short_prompts(shape)), limit.bytes, _requested(config))
+    try:
+        shape = _shape(read_config(folder, name), name)
+    except ModelError as error:
+        raise SettingsRefused([SettingProblem("model.name", str(error))]) from None
+    rounds = _round_shape(config, name, _short_prompts(shape))
+    plan = choose_plan(shape, rounds, limit.bytes, _requested(config), beside)
     if config.training.micro_batch_tokens != "auto":
         plan = replace(plan, token_budget=config.training.micro_batch_tokens)
     return Chosen(name, folder, shape, plan, limit, device)
@@ -222,10 +228,10 @@ def _shape(raw: dict[str, Any], name: str) -> ModelShape:
         ) from None
 
 
-def _fits(config: Config, raw: dict[str, Any], limit: MemoryLimit) -> bool:
+def _fits(config: Config, raw: dict[str, Any], limit: MemoryLimit, beside: int) -> bool:
     try:
         shape = _round_shape(config, "auto", short_prompts=False)
-        choose_plan(_shape(raw, "auto"), shape, limit.bytes, _requested(config))
+        choose_plan(_shape(raw, "auto"), shape, limit.bytes, _requested(config), beside)
     except DoesNotFit:
         return False
     return True

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from swarmd import __version__
 from swarmd.config import Config
+from swarmd.located import naming_lines
 from swarmd.monitor.status import STATUS_FILE, Status, StatusFile
 from swarmd.system.events import adopt_libraries, configure_logging, event
 from swarmd.system.exits import EXIT_OK, ConfigurationError
@@ -50,7 +51,7 @@ def begin(config: Config, state: Path, rounds: int | None, config_path: Path | N
         configure_logging(config.log.level)
         if stderr_is_journal():
             adopt_streams()
-        with lock_state(state):
+        with lock_state(state), naming_lines(config_path):
             return _run(config, state, rounds, config_path)
     except ConfigurationError as error:
         service.failed(str(error), errno.EINVAL)
@@ -83,7 +84,7 @@ def _run(config: Config, state: Path, rounds: int | None, config_path: Path | No
     if config.swarm.role == "bootnode":
         from swarmd.bootnode import serve
 
-        serve(config, state, previous)
+        serve(config, config_path, state, previous)
         ended()
     else:
         from swarmd.daemon import play

@@ -37,9 +37,10 @@ Opened = tuple[int | None, int | None]
 """The last round that records are kept for, and the process id of the network process that was told so."""
 
 
-def serve(config: Config, state: Path, previous: PreviousEnd) -> None:
+def serve(config: Config, config_path: Path | None, state: Path, previous: PreviousEnd) -> None:
     """Serves the swarm until it is stopped.
 
+    config_path: of the file that config was read from, None for the default one.
     Raises ConfigurationError: there is no swarm to serve, the identity is in use, an address cannot be listened on.
     """
     service, begun = notifier(), time.monotonic()
@@ -55,7 +56,7 @@ def serve(config: Config, state: Path, previous: PreviousEnd) -> None:
     status = Status("starting", name=config.swarm.name or "", role=BOOTNODE, restarts=previous.totals)
     ended = "failed"
     try:
-        with membership(config, state, "", os.environ, phases.beat) as member:
+        with membership(config, config_path, state, "", os.environ, phases.beat) as member:
             if member is None:
                 raise ConfigurationError(
                     "swarm.role is bootnode, but swarm.id is not set, so there is no swarm to serve; found one with "

@@ -148,11 +148,7 @@ def _check(options: argparse.Namespace) -> int:
     except ConfigErrors as errors:
         if not options.json:
             raise ConfigurationError(f"the configuration cannot be used:\n{errors}") from None
-        problems = [
-            {"file": p.file, "line": p.line, "key": p.key, "value": p.value, "message": p.message}
-            for p in errors.problems
-        ]
-        _print_json({"ok": False, "errors": problems, "plan": None})
+        _print_json({"ok": False, "errors": [vars(problem) for problem in errors.problems], "plan": None})
         return EXIT_CONFIG
     if options.no_plan:
         from swarmd.unbuilt import refuse_what_is_not_built
@@ -163,15 +159,18 @@ def _check(options: argparse.Namespace) -> int:
         else:
             print("the configuration is good")
         return EXIT_OK
+    from swarmd.located import LocatedError, naming_lines
     from swarmd.plan import make_plan, plan_lines
 
     try:
-        plan = make_plan(config, options.state)
+        with naming_lines(options.config):
+            plan = make_plan(config, options.config, options.state, installation(options.instance))
     except ConfigurationError as error:
         if not options.json:
             raise
-        _print_json({"ok": False, "errors": [{"file": None, "line": None, "key": None, "value": None,
-                                              "message": str(error)}], "plan": None})
+        nowhere = {"file": None, "line": None, "key": None, "value": None, "message": str(error)}
+        found = [vars(problem) for problem in error.problems] if isinstance(error, LocatedError) else [nowhere]
+        _print_json({"ok": False, "errors": found, "plan": None})
         return EXIT_CONFIG
     if options.json:
         _print_json({"ok": True, "errors": [], "plan": plan})
@@ -224,10 +223,12 @@ def _restarts(options: argparse.Namespace) -> int:
 def _eval(options: argparse.Namespace) -> int:
     config = _config(options)
     from swarmd.heldout import evaluate, table
+    from swarmd.located import naming_lines
     from swarmd.system.paths import state_directory
 
     become_owner(state_directory(options.state))
-    result = evaluate(config, options.state, options.samples, options.seed)
+    with naming_lines(options.config):
+        result = evaluate(config, options.state, options.samples, options.seed)
     if options.json:
         _print_json(result)
     else:
@@ -302,7 +303,9 @@ def _import_env(options: argparse.Namespace) -> int:
         target.write_text(imported.text, encoding="utf-8")
         target.chmod(0o644)  # no secrets in it: the token has a file of its own
     except OSError as error:
-        raise ConfigurationError(f"{target} cannot be written: {error.strerror}") from None
+        denied = isinstance(error, PermissionError) and os.geteuid() != 0
+        way_out = "; run this with sudo --preserve-env" if denied else ""
+        raise ConfigurationError(f"{target} cannot be written: {error.strerror}{way_out}") from None
     print("\n".join([str(target), *imported.notes]))
     return EXIT_OK
 

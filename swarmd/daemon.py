@@ -121,7 +121,9 @@ class _Node:
         node_id, seed = remembered_identity(self._history, training.seed)
         self._starts("choosing the model")
         chosen = choose(config, self._config_path, self._history, self._starts)
-        with membership(config, self._state, chosen.name, os.environ, self._phases.beat) as member:
+        with membership(
+            config, self._config_path, self._state, chosen.name, os.environ, self._phases.beat
+        ) as member:
             self._play_in(member, chosen, member.identity.peer_id if member else node_id, seed, rounds)
 
     def _play_in(

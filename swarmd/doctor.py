@@ -108,4 +108,4 @@ def finding_lines(findings: list[Finding]) -> Iterator[str]:
             yield f"{'':26}> {finding.fix}"
     failed, warned = (sum(finding.result == result for finding in findings) for result in ("failed", "warning"))
     yield ""
-    yield "nothing to mend" if not failed and not warned else f"{failed} failed, {warned} warnings"
+    yield "nothing to mend" if not failed and not warned else f"{failed} failed, {warned} warning{'s' * (warned != 1)}"

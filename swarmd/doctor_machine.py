@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -92,19 +90,10 @@ def memory(look: Look) -> Iterator[Finding]:
 
 
 def _planned(look: Look) -> Finding:
-    from swarmd.assembly import choose_model
-    from swarmd.game.history import HISTORY_FILE, Curves
+    from swarmd.planned import planned
 
-    config, unit = look.config, _unit_limit(look)
-    if unit is not None and (config.memory.limit == "auto" or config.memory.limit > unit):
-        config = config.model_copy(update={"memory": config.memory.model_copy(update={"limit": unit})})
-    remembered = None
-    if (look.state / HISTORY_FILE).is_file():
-        curves = Curves.of(look.state / HISTORY_FILE)
-        remembered = curves.fact("model")
-        curves.close()
     try:
-        chosen = choose_model(config, remembered)
+        chosen = planned(look.config, look.state, look.named.unit if look.is_the_service else None)
     except RestartableError as error:
         return Finding("memory", "failed", str(error), "nvidia-smi")
     if chosen.plan is None:
@@ -113,19 +102,6 @@ def _planned(look: Look) -> Finding:
     limit = f"{chosen.limit.bytes // _MIB} MiB ({chosen.limit.source})"
     needed = f"{chosen.plan.predicted_bytes // _MIB} MiB"
     return Finding("memory", "ok", f"model {chosen.name} will need {needed} of {limit}, in mode {chosen.plan.mode}")
-
-
-def _unit_limit(look: Look) -> int | None:
-    """The limit that the service manager sets for the unit, in bytes; None for none, or where it does not say."""
-    program = shutil.which("systemctl")
-    if not look.is_the_service or program is None:
-        return None
-    command = [program, "show", "--property=MemoryMax", "--value", look.named.unit]
-    try:
-        answer = subprocess.run(command, timeout=5, check=False, capture_output=True, text=True).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return int(answer) if answer.isdigit() and int(answer) > 0 else None
 
 
 def torch(look: Look) -> Iterator[Finding]:
@@ -141,8 +117,9 @@ def torch(look: Look) -> Iterator[Finding]:
     if library.cuda.is_available():
         name = library.cuda.get_device_name(0)
         bf16 = "with" if library.cuda.is_bf16_supported() else "without"
-        yield Finding("torch", "ok", f"{build}; it finds {library.cuda.device_count()} GPUs, the first one {name}, "
-                      f"{bf16} bf16")
+        count = library.cuda.device_count()
+        found = f"a GPU, {name}" if count == 1 else f"{count} GPUs, the first one {name}"
+        yield Finding("torch", "ok", f"{build}; it finds {found}, {bf16} bf16")
     elif wanted == "cuda":
         fix = ("install the package swarmd-cuda, or set model.device: cpu" if library.version.cuda is None
                else "nvidia-smi  # does the driver work? after a change of the driver, reboot")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from swarmd.doctor_look import Finding, Look
-from swarmd.network.addresses import reachable
+from swarmd.network.addresses import is_circuit, reachable
 
 _SKEW_SHOWN, _SKEW_WARNED = 0.5, 2.0
 # Beyond half a round the nodes are in different rounds.
@@ -115,7 +115,7 @@ def connections(look: Look) -> Iterator[Finding]:
 def _peers(look: Look, network: dict[str, Any]) -> Finding:
     count = network["connected"]
     if count:
-        return Finding("peers", "ok", f"{count} peers are connected")
+        return Finding("peers", "ok", "1 peer is connected" if count == 1 else f"{count} peers are connected")
     if not look.config.swarm.peers:
         return Finding("peers", "warning", "no peer is connected, and none is configured: this node waits to be called",
                        "sudo swarmd invite  # and on another machine: sudo swarmd join INVITE")
@@ -131,8 +131,16 @@ def _reached(look: Look, network: dict[str, Any]) -> Finding:
         return Finding("reachable", "skipped", "no peer has tried to call this node yet")
     if reach:
         return Finding("reachable", "ok", "peers can open a connection to this node")
-    return Finding("reachable", "warning", "peers cannot open a connection to this node; it has to call them",
+    return Finding("reachable", "warning", f"peers cannot open a connection to this node; {_relayed(look, network)}",
                    _firewall(_port(listen[0])))
+
+
+def _relayed(look: Look, network: dict[str, Any]) -> str:
+    """What is left to a node that cannot be called."""
+    if any(map(is_circuit, network["addresses"])):
+        return "those with network.relay call it through a relay, and keep small records here"
+    alone = "it calls them, and so trains with them, but keeps no records for others"
+    return f"{alone}; no relay among swarm.peers has taken it" if look.config.network.relay else alone
 
 
 def _firewall(port: str) -> str:
@@ -140,7 +148,7 @@ def _firewall(port: str) -> str:
         return f"sudo ufw allow {port}/tcp"
     if shutil.which("firewall-cmd"):
         return f"sudo firewall-cmd --permanent --add-port={port}/tcp && sudo firewall-cmd --reload"
-    return f"open TCP port {port} in the firewall (sudo nft list ruleset), or set network.relay: true"
+    return f"open TCP port {port} in the firewall (sudo nft list ruleset), or forward it at the router"
 
 
 def _skew(look: Look, skew: float | None) -> Finding:

@@ -9,19 +9,13 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from swarmd import swarm_drop_in
-from swarmd.config.files import own_folder
-from swarmd.config.loading import Written, written
+from swarmd.agreed import compare
 from swarmd.config.secret_values import CREDENTIAL_PREFIX
 from swarmd.doctor_look import Finding, Look
 from swarmd.network.identity import identity_path, load
 from swarmd.network.swarm_secret import read_swarm_secret
 from swarmd.swarming import in_a_swarm
 
-_AGREED = (
-    "swarm.id", "swarm.dialect", "swarm.shards", "coordinator.epoch", "coordinator.round_seconds", "tasks.datasets",
-    "tasks.environment",
-)  # fmt: skip
 _SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
 # adjtimex(2): the status word, and the bit that says that nobody disciplines the clock.
 _TIMEX_BYTES, _STATUS_OFFSET, _STA_UNSYNC = 512, 40, 0x40
@@ -72,33 +66,19 @@ def _hidden(reference: str | None, look: Look) -> bool:
 
 def agreement(look: Look) -> Iterator[Finding]:
     """Tasks, clock and keys are those of the invite."""
-    from swarmd.network.agreement import agreement_of
-
-    drop_in = own_folder(look.main) / swarm_drop_in.NAME
     try:
-        agreed = swarm_drop_in.agreement_in(drop_in)
+        found = compare(look.config, look.config_path, look.environ)
     except OSError as error:
-        yield Finding("agreement", "skipped", f"{drop_in} cannot be read ({error.strerror}), so nothing says what the "
-                      "swarm agreed on")
+        yield Finding("agreement", "skipped", f"{error.filename} cannot be read ({error.strerror}), so nothing says "
+                      "what the swarm agreed on")
         return
-    here = agreement_of(look.config).hash
-    if agreed is None:
-        yield Finding("agreement", "skipped", f"{drop_in} does not say what the swarm agreed on (here: {here[:12]}); "
-                      "with an invite it will", f"swarmd join INVITE {look.options()}")
-    elif agreed == here:
-        yield Finding("agreement", "ok", f"tasks, clock and keys are those of the invite ({here[:12]})")
+    if found.agreed is None:
+        yield Finding("agreement", "skipped", f"{found.drop_in} does not say what the swarm agreed on; with an invite "
+                      "it will", f"swarmd join INVITE {look.options()}")
+    elif found.disagreement:
+        yield Finding("agreement", "failed", found.disagreement, found.fix)
     else:
-        others = [f"{key} in {found.place}" for key in _AGREED if (found := _elsewhere(look, key, drop_in))]
-        why = f"set by {', '.join(others)}" if others else "the versions of swarmd or reasoning-gym differ"
-        fix = "take it out there" if others else "sudo apt install ./swarmd.deb  # the version that the swarm runs"
-        yield Finding("agreement", "failed", f"this node would make other tasks or rounds ({here[:12]}) than its swarm "
-                      f"({agreed[:12]}): {why}", fix)
-
-
-def _elsewhere(look: Look, key: str, drop_in: Path) -> Written | None:
-    """What sets the key over the drop-in, if anything does."""
-    found = written(look.config_path, look.environ, key)
-    return found if found is not None and not found.place.startswith(f"{drop_in}:") else None
+        yield Finding("agreement", "ok", f"tasks, clock and keys are those of the invite ({found.agreed[:12]})")
 
 
 def reasoning_gym(_: Look) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ it makes the node a member."""
 from __future__ import annotations
 
 import functools
+import math
 import os
 import secrets
 import time
@@ -19,6 +20,7 @@ from swarmd.as_owner import as_owner
 from swarmd.config import Config, ConfigErrors
 from swarmd.config.files import own_folder
 from swarmd.config.loading import Pending, Written, load_config, written
+from swarmd.config.swarm import NODES_PER_SHARD
 from swarmd.config.values import Allowed, ListenAddress, Name
 from swarmd.network import swarm_secret
 from swarmd.network.addresses import Reachable, reachable
@@ -82,10 +84,12 @@ def found(
     private: bool,
     announce: tuple[str, ...],
     bootnode: bool,
+    nodes: int | None,
 ) -> Member:
     """Makes a new swarm, with this node as its first member.
 
-    datasets: a preset; None: the mix that is configured. Raises ConfigurationError; then nothing has changed.
+    datasets: a preset; None: the mix that is configured. nodes: how many it is to have, 1 to MOST_NODES; None: the
+    shards that are configured. Raises ConfigurationError; then nothing has changed.
     """
     _check_option("NAME", Name, name)
     for address in announce:
@@ -98,7 +102,7 @@ def found(
             swarm_id=secrets.token_hex(16),
             epoch=float(int(time.time())),
             round_seconds=float(round_seconds),
-            shards=before.swarm.shards,
+            shards=before.swarm.shards if nodes is None else math.ceil(nodes / NODES_PER_SHARD),
             datasets=datasets or plain_datasets(before.tasks),
             dialect=before.swarm.dialect,
             peers=(),
@@ -140,6 +144,13 @@ def invite(place: Place) -> Member:
 def join(place: Place, word: str) -> Member:
     """Makes this node a member of the swarm of this invite. Raises ConfigurationError; then nothing has changed."""
     wanted = decode(word)
+    if not wanted.peers:
+        # Not a warning: the node would train alone for good, and a member would forget the addresses it has.
+        raise ConfigurationError(
+            f"the invite to {wanted.name} names no node, so nobody could be found with it; ask for a better one: "
+            "`swarmd invite` on a node of the swarm that runs and that others can reach, after setting "
+            "network.announce: [/ip4/PUBLIC_ADDRESS/tcp/PORT] there if it finds no address of its own"
+        )
     _refuse_a_second_swarm(place, wanted.swarm_id)
     secret_file = place.state / swarm_secret.FILE_NAME if wanted.secret is not None else None
     settings = _kept(place, _settings(wanted, secret_file))
@@ -162,6 +173,7 @@ def leave(place: Place) -> tuple[str, str | None]:
     """
     current = place.written("swarm.id")
     if not os.path.lexists(place.drop_in):
+        place.load()  # who may not look where the drop-in is must not be told that there is none
         if current is None or current.value is None:
             raise ConfigurationError(f"this node is in no swarm: there is no {place.drop_in}")
         raise ConfigurationError(

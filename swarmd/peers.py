@@ -9,6 +9,7 @@ from typing import Any
 
 from swarmd.config import ConfigErrors, load_config
 from swarmd.monitor.status import ENDED, StatusError, read_status
+from swarmd.network.addresses import is_circuit
 from swarmd.network.peers_report import NoReport, PeersReport, read_peers
 from swarmd.swarming import in_a_swarm
 
@@ -66,12 +67,18 @@ def peer_lines(told: PeersReport) -> Iterator[str]:
     yield f"{'name':28}  {'connected':9}  {'dialect':9}  {'round':>8}  {'admitted':>8}  {'rejected':>8}  reputation"
     for row in told.peers:
         yield (
-            f"{row['name']:28}  {'yes' if row['connected'] else 'no':9}  {row['dialect'] or '-':9}  "
+            f"{row['name']:28}  {_connected(row):9}  {row['dialect'] or '-':9}  "
             f"{_or_dash(row['last_round']):>8}  {row['admitted']:>8}  {sum(row['rejected'].values()):>8}  "
             f"{'-' if row['reputation'] is None else format(row['reputation'], '.3f')}"
             f"{', quarantined' if row['quarantined'] else ''}"
         )
         yield f"  {row['peer_id']}{_details(row)}"
+
+
+def _connected(row: dict[str, Any]) -> str:
+    if not row["connected"]:
+        return "no"
+    return "by relay" if row["addresses"] and all(map(is_circuit, row["addresses"])) else "yes"
 
 
 def _details(row: dict[str, Any]) -> str:

@@ -6,32 +6,44 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from swarmd.assembly import choose_model
 from swarmd.config import Config
 from swarmd.game.history import HISTORY_FILE, Curves
+from swarmd.planned import planned, python_path_of, unit_of
+from swarmd.system.exits import SettingProblem, SettingsRefused
+from swarmd.system.installation import Installation
 from swarmd.system.paths import state_directory
+from swarmd.tasks.mix import ENVIRONMENT
 from swarmd.tasks.mix_files import mix_of
+from swarmd.tasks.plug_in import check_factory
 from swarmd.training.choices import max_new_tokens
 from swarmd.unbuilt import refuse_what_is_not_built
 
 _MIB = 1024 * 1024
 
 
-def make_plan(config: Config, state_flag: Path | None) -> dict[str, Any]:
+def make_plan(
+    config: Config, config_path: Path | None, state_flag: Path | None, named: Installation
+) -> dict[str, Any]:
     """The plan as JSON values. Nothing is loaded, fetched or written but an empty state directory.
+
+    config_path: of the file that config was read from, None for the default one. named: the places of the service.
 
     Raises:
         ConfigurationError: the node would refuse to run.
     """
     refuse_what_is_not_built(config)
+    unit = unit_of(config_path, state_flag, named)
     state = state_directory(state_flag)
+    datasets, refused = _shares(config, state, unit)
+    try:
+        chosen = planned(config, state, unit)
+    except SettingsRefused as error:
+        raise SettingsRefused([*error.problems, *refused]) from None
+    if refused:
+        raise SettingsRefused(refused)
     curves = Curves.of(state / HISTORY_FILE)
-    chosen = choose_model(config, curves.fact("model"))
     last = curves.last()
     curves.close()
-    datasets: dict[str, float] = {}
-    if config.tasks.environment == "reasoning_gym":
-        datasets = {part.name: round(part.share, 4) for part in mix_of(config.tasks.datasets).parts}
     plan = chosen.plan
     return {
         "state": str(state),
@@ -59,6 +71,17 @@ def make_plan(config: Config, state_flag: Path | None) -> dict[str, Any]:
         "coordinator": config.coordinator.kind,
         "peers": list(config.swarm.peers),
     }
+
+
+def _shares(config: Config, state: Path, unit: str | None) -> tuple[dict[str, float], tuple[SettingProblem, ...]]:
+    """The part of each dataset in all tasks (0..1), none for an environment of one's own; and what is wrong."""
+    try:
+        if config.tasks.environment == ENVIRONMENT:
+            return {part.name: round(part.share, 4) for part in mix_of(config.tasks.datasets).parts}, ()
+        check_factory(config.tasks.environment, state, python_path_of(unit))
+    except SettingsRefused as error:
+        return {}, error.problems
+    return {}, ()
 
 
 def plan_lines(plan: dict[str, Any]) -> Iterator[str]:

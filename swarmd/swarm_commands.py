@@ -19,12 +19,16 @@ from swarmd import membership
 from swarmd.as_owner import as_owner, members_state
 from swarmd.config import DEFAULT_PATH
 from swarmd.membership import Member, Place
+from swarmd.neighbours import port_notes
 from swarmd.network import identity
 from swarmd.system.exits import EXIT_OK, ConfigurationError
 from swarmd.system.installation import installation
 from swarmd.system.redaction import one_line
 
 _NO = 1
+_NO_BACKUP = (
+    "nothing has changed; name a file that `swarmd identity backup FILE` made, or the swarm.pem of an rl-swarm node"
+)
 _MOST_INVITE = 128 * 1024
 
 
@@ -49,11 +53,12 @@ def _found(options: argparse.Namespace, place: Place) -> int:
         private=options.private,
         announce=tuple(options.announce),
         bootnode=options.bootnode,
+        nodes=options.nodes,
     )
-    step = _next_step(options, place)
+    step, ports = _next_step(options, place), port_notes(place.main, place.load())
     if options.json:
-        return _print_json({**_as_json(member), "notes": _notes(member), "next": step})
-    notes = [f"note: {note}" for note in _notes(member)]
+        return _print_json({**_as_json(member), "notes": [*_notes(member), *ports], "next": step})
+    notes = [f"note: {note}" for note in (*_notes(member), *ports)]
     _tell(f"founded the swarm {_described(member)}", *_lines(member), *notes, f"next: {step}", "others join with:")
     print(f"swarmd join {member.word}")
     return EXIT_OK
@@ -72,10 +77,11 @@ def _invite(options: argparse.Namespace, place: Place) -> int:
 def _join(options: argparse.Namespace, place: Place) -> int:
     word = sys.stdin.read(_MOST_INVITE) if options.invite == "-" else options.invite
     member = membership.join(place, word)
-    step = _next_step(options, place)
+    step, notes = _next_step(options, place), port_notes(place.main, place.load())
     if options.json:
-        return _print_json({**_as_json(member), "next": step})
-    _tell(f"joined the swarm {_described(member)}", *_lines(member), f"next: {step}")
+        return _print_json({**_as_json(member), "notes": notes, "next": step})
+    told = [f"note: {note}" for note in notes]
+    _tell(f"joined the swarm {_described(member)}", *_lines(member), *told, f"next: {step}")
     return EXIT_OK
 
 
@@ -132,14 +138,19 @@ def _identity_backup(options: argparse.Namespace, place: Place) -> int:
 def _identity_restore(options: argparse.Namespace, place: Place) -> int:
     path = _identity_file(place)
     content = identity.read_key_file(options.file, private=False)
-    backup = identity.parse(content, options.file)
+    backup = identity.parse(content, options.file, _NO_BACKUP)
 
     def put() -> dict[str, str]:
         made = identity.create_from(content, path)
         if made is None:
             present = identity.load(path)
             if present.peer_id != backup.peer_id:
-                _refuse_to_replace(path)
+                raise ConfigurationError(
+                    f"{options.file} is the key of another node, {backup.name} ({backup.peer_id}); this one is "
+                    f"{present.name} ({present.peer_id}) by {path}, and a key is never overwritten. Nothing has "
+                    f"changed; if this node is to become the other, stop both, move its key away, mv {path} "
+                    f"{path}.old, and restore again"
+                )
             made = present
         return _described_key(made)
 
@@ -194,7 +205,8 @@ def _notes(member: Member) -> list[str]:
     elif member.reachable.reach == "nowhere":
         notes.append(f"this node knows no address of its own for the invite; if others can reach it, {fix}")
     if not member.invite.peers:
-        notes.append("the invite names no node to begin with: nobody can join by it alone")
+        notes.append("the invite names no node, so nobody can join with it: mend that, and then print another "
+                     "with `swarmd invite`")
     if member.invite.secret is not None:
         notes.append("whoever has the invite is in the swarm: pass it on as you would a password")
     return notes

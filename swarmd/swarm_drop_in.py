@@ -111,4 +111,4 @@ def _give_to_the_service(target: Path | int) -> None:
 
 def _who_may(error: OSError) -> str:
     denied = isinstance(error, PermissionError) and os.geteuid() != 0
-    return "; run it as root, or name a configuration of your own with --config PATH" if denied else ""
+    return "; run this with sudo, or name a configuration of your own with --config PATH" if denied else ""

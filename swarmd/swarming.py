@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from swarmd.agreed import warn_of_disagreement
 from swarmd.config import Config
 from swarmd.monitor.status import ChildStatus, NetworkStatus
 from swarmd.network.identity import Identity, identity_path, load_or_create, lock_identity
@@ -30,18 +31,24 @@ SOLO_SWARM = "solo"
 SHARED_ENVIRONMENT = "reasoning_gym"
 """The environment whose tasks any node makes anew from their provenance (tasks.mix)."""
 
+# Measured: the network process, its part for the tasks of peers (reasoning-gym), and p2pd, which had 60 to 110 MiB with
+# 40 peers and keeps at most 512 connections.
+_PROCESS_BYTES, _TASKS_BYTES, _P2PD_BYTES = 52 << 20, 85 << 20, 110 << 20
+
 _SHARE_OF_THE_ROUND = 0.25
 _SHORTEST_GATHERING, _LONGEST_GATHERING = 1.0, 120.0
 
 
 @dataclass(frozen=True)
 class Membership:
-    """A node's place in its swarm while it runs. swarm: its name, "" for one without."""
+    """A node's place in its swarm while it runs. swarm: its name, "" for one without. disagreement: in what it differs
+    from what the swarm agreed on, "" where it does not."""
 
     identity: Identity
     swarm: str
     swarm_id: str
     process: NetworkProcess
+    disagreement: str
 
     def children(self) -> dict[str, ChildStatus]:
         """The network process and p2pd, as far as they run."""
@@ -59,6 +66,7 @@ class Membership:
         return NetworkStatus(
             self.swarm, self.swarm_id, state.connected, state.known, state.reachable, state.addresses, state.skew_s,
             state.bytes_in, state.bytes_out, self.trouble() if self.process.pid is None else state.problem,
+            self.disagreement,
         )  # fmt: skip
 
     def trouble(self) -> str:
@@ -76,13 +84,27 @@ def in_a_swarm(config: Config) -> bool:
     return config.coordinator.kind != "solo"  # all others count the rounds of a swarm
 
 
+def network_bytes(config: Config) -> int:
+    """The memory that being in a swarm takes beside training: the network process and p2pd."""
+    if not in_a_swarm(config):
+        return 0
+    makes_tasks = config.swarm.role == "node" and config.tasks.environment == SHARED_ENVIRONMENT
+    return _PROCESS_BYTES + _P2PD_BYTES + (_TASKS_BYTES if makes_tasks else 0)
+
+
 @contextmanager
 def membership(
-    config: Config, state: Path, model: str, environ: Mapping[str, str], beat: Callable[[], None]
+    config: Config,
+    config_path: Path | None,
+    state: Path,
+    model: str,
+    environ: Mapping[str, str],
+    beat: Callable[[], None],
 ) -> Iterator[Membership | None]:
     """The node's membership for as long as the block lasts; None where it is in no swarm.
 
-    model: its name, told to the peers. beat: called while it waits.
+    config_path: of the file that it was read from, None for the default one. model: its name, told to the peers. beat:
+    called while it waits.
     Raises ConfigurationError: the identity is in use or cannot be read, an address cannot be listened on.
     """
     if not in_a_swarm(config):
@@ -99,7 +121,8 @@ def membership(
         event("joined", f"in swarm {config.swarm.name or settings.swarm_id} as {identity.name} ({identity.peer_id})",
               peer_id=identity.peer_id, swarm=settings.swarm_id)
         try:
-            yield Membership(identity, config.swarm.name or "", settings.swarm_id, process)
+            disagreement = warn_of_disagreement(config, config_path, environ)
+            yield Membership(identity, config.swarm.name or "", settings.swarm_id, process, disagreement)
         finally:
             process.close()
 

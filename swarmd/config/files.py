@@ -26,7 +26,7 @@ def drop_ins(config_file: Path) -> tuple[list[Path], list[ConfigProblem]]:
         except FileNotFoundError:
             continue
         except OSError as error:
-            problems.append(_problem(folder, f"cannot be read: {error.strerror}"))
+            problems.append(_problem(folder, _why(error)))
             continue
         message = "is not read; the name of a drop-in ends in .yaml"
         problems += [_problem(folder / name, message) for name in names if name.endswith(".yml")]
@@ -49,14 +49,14 @@ def read_text(path: Path) -> str | ConfigProblem:
     except FileNotFoundError:
         return _problem(path, "there is no such file")
     except OSError as error:
-        return _problem(path, f"cannot be read: {error.strerror}")
+        return _problem(path, _why(error))
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return _problem(path, "is not a regular file")
         with open(descriptor, "rb", closefd=False) as stream:
             content = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        return _problem(path, f"cannot be read: {error.strerror}")
+        return _problem(path, _why(error))
     finally:
         os.close(descriptor)
     if len(content) > MAX_BYTES:
@@ -65,6 +65,12 @@ def read_text(path: Path) -> str | ConfigProblem:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         return _problem(path, "not a text file in UTF-8", content.count(b"\n", 0, error.start) + 1)
+
+
+def _why(error: OSError) -> str:
+    """Why a file cannot be read, with the way out for a user who may not: the service's are for root and itself."""
+    denied = isinstance(error, PermissionError) and os.geteuid() != 0
+    return f"cannot be read: {error.strerror}{'; run this with sudo, or let this user read it' if denied else ''}"
 
 
 def _problem(path: Path, message: str, line: int | None = None) -> ConfigProblem:

@@ -66,6 +66,26 @@ def written(
     return Written(None if node.value is None else plain(node, ()), place)
 
 
+def located(
+    path: Path | None, environ: Mapping[str, str], found: Iterable[tuple[str, str]]
+) -> list[ConfigProblem]:
+    """Problems with the places of their settings. found: (dotted key, message) of what only showed when it was used.
+
+    A key that was not written is placed where the nearest one above it was.
+    """
+    layers, _, order = _layers(path, environ, None)
+    root = merge(layers)
+    problems = []
+    for key, message in found:
+        whole = _path_of(key)
+        paths = [whole[:length] for length in range(len(whole), 0, -1)]
+        nearest = next((node for part in paths if (node := node_at(root, part))), Node(None, Place("defaults", None)))
+        exact = node_at(root, whole)
+        value = _shown(exact, whole) if exact is not None and exact.raw is not None else None
+        problems.append(ConfigProblem(nearest.place.file, nearest.place.line, key, value, message))
+    return sorted(problems, key=lambda problem: _rank(problem, order))
+
+
 def _layers(
     path: Path | None, environ: Mapping[str, str], pending: Pending | None
 ) -> tuple[list[Node], list[ConfigProblem], list[str]]:

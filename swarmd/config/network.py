@@ -51,7 +51,7 @@ class Network(Section):
     """Addresses others reach this node at where they differ from `listen` (port forwarding)."""
 
     relay: bool = False
-    """Be reachable through a relay where no port can be opened."""
+    """Relay for others, and be called through those of `swarm.peers` that do where nobody can call this node."""
 
     identity_file: FileReference | None = None
     """The node's libp2p key; null: identity.key in the state directory, made on the first start."""

@@ -8,6 +8,14 @@ from annotated_types import Interval
 
 from swarmd.config.values import Contradiction, FileReference, HexId, Name, PeerAddresses, Section
 
+NODES_PER_SHARD = 16
+"""A node wants so many peers' records in a round: with a key for each so many nodes it reads one or two keys, however
+large the swarm is (docs/benchmarks/scale.md)."""
+
+MOST_SHARDS = 1024
+MOST_NODES = MOST_SHARDS * NODES_PER_SHARD
+"""Up to here a swarm can be founded for its size; in a larger one, what a node reads grows with the swarm again."""
+
 
 def _a_legacy_swarm_has_no_secret(swarm: Swarm) -> Contradiction | None:
     if swarm.dialect == "swarmd" or swarm.secret_file is None:
@@ -30,7 +38,7 @@ class Swarm(Section):
     dialect: Literal["swarmd", "genrl-0.3", "genrl-0.1"] = "swarmd"
     """The wire format: swarmd's own, or one that unmodified GenRL nodes speak; the same in the whole swarm."""
 
-    shards: Annotated[int, Interval(ge=1, le=1024)] = 32
+    shards: Annotated[int, Interval(ge=1, le=MOST_SHARDS)] = 32
     """Over how many keys of the DHT the records of a round are spread; the same in the whole swarm."""
 
     peers: PeerAddresses = ()

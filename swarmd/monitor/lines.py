@@ -61,6 +61,8 @@ def _network_lines(status: dict[str, Any]) -> Iterator[str]:
         return
     yield f"swarm       {network['swarm'] or network['swarm_id']}"
     yield f"node        {status.get('name') or '-'} ({status.get('peer_id') or '-'})"
+    if network.get("disagreement"):
+        yield f"agreement   none: {network['disagreement']}"
     if status["state"] in ENDED:
         return
     if network["problem"]:

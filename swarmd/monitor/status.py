@@ -87,7 +87,7 @@ class NetworkStatus:
     and whose records came in the last rounds. reachable: whether peers could call this node back, None while none
     tried. addresses: multiaddresses for others. clock_skew_s: seconds that the peers' clocks are ahead of this one.
     bytes_in, bytes_out: of DHT messages since the network process started. problem: why there is no connection, ""
-    while there is.
+    while there is. disagreement: in what the configuration differs from what the swarm agreed on, "" where it does not.
     """
 
     swarm: str
@@ -100,6 +100,7 @@ class NetworkStatus:
     bytes_in: int = 0
     bytes_out: int = 0
     problem: str = ""
+    disagreement: str = ""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ def _parts(status: Status) -> Iterator[str]:
         yield f"{status.tokens_per_s:.0f} tokens/s"
     if status.memory.used:
         yield f"memory {status.memory.used // _MIB} of {status.memory.limit // _MIB} MiB"
-    yield f"{status.peers.seen} peers, {status.peers.used} used" if status.peers.seen else "alone"
+    seen = status.peers.seen
+    yield f"{seen} peer{'s' * (seen != 1)}, {status.peers.used} used" if seen else "alone"
 
 
 def _bootnode_parts(status: Status) -> Iterator[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from swarmd.config.network import Network
+if TYPE_CHECKING:
+    from swarmd.config.network import Network
 
 Reach = Literal["public", "private", "machine", "nowhere"]
 """From where a node can be called: anywhere, its own network, the same machine only, or nowhere."""
@@ -39,6 +40,11 @@ def reachable(network: Network) -> Reachable:
     if reach != "machine":  # where there is a better one, nobody needs a loopback address
         by_reach = [address for address in by_reach if _reach(address) != "machine"]
     return Reachable(tuple(by_reach[:_MOST]), reach)
+
+
+def is_circuit(address: str) -> bool:
+    """Whether a multiaddress leads through a relay (github.com/libp2p/specs, relay/circuit-v2.md)."""
+    return "/p2p-circuit" in address
 
 
 def _listened_on(listen: Iterable[str]) -> Iterator[str]:

@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterable
 
 from swarmd.network.dht_calls import DhtCalls
-from swarmd.network.hivemind_dht import Multiaddr, P2PDaemonError, PeerID
+from swarmd.network.hivemind_dht import P2PDaemonError, PeerID
+from swarmd.network.p2p_daemon import dialable
 from swarmd.network.remembered_peers import MOST_ADDRESSES, KnownPeer, RememberedPeers, parse_address
 
 HEARD_SECONDS = 40.0
@@ -20,9 +21,11 @@ _TICK = 1.0
 _SILENT_SECONDS = 15.0
 _PINGS_AT_ONCE = 16
 _CLOCKS_ENOUGH = 8  # for a median that one wrong clock does not move
-# Where so many have been heard of lately the swarm is there, and one ping a tick finds who is gone: to ping everybody
-# in a swarm of hundreds would cost each node more than the rounds do.
-_PEERS_ENOUGH = 24
+# Where so many have been heard of lately the swarm is there: to ping everybody in a swarm of hundreds would cost each
+# node more than the rounds do. Who is gone shows when a search calls it in vain, and is then pinged until it is
+# forgotten; of those that nobody calls one is pinged now and then, and more only until there are enough again.
+_PEERS_ENOUGH = 16
+_PINGS_SECONDS = 5.0
 _CONNECT_SECONDS = 5.0
 _CONNECTS_AT_ONCE = 8
 _LIST_SECONDS = 2.0
@@ -43,7 +46,7 @@ class Bootstrap:
         self._configured: dict[str, list[str]] = {}
         self.add(configured)
         self._delay = _FIRST_DELAY
-        self._next_try = self._next_save = 0.0
+        self._next_try = self._next_save = self._next_ping = 0.0
         self._alone: bool | None = None
 
     def add(self, addresses: Iterable[str]) -> None:
@@ -102,12 +105,23 @@ class Bootstrap:
         self._alone = not connected
 
     async def _ping_silent(self) -> None:
-        enough = len(self._calls.contacts.recent(_SILENT_SECONDS)) >= _PEERS_ENOUGH
-        silent = self._calls.contacts.silent_for(_SILENT_SECONDS)[: 1 if enough else _PINGS_AT_ONCE]
+        silent = self._to_ping()[:_PINGS_AT_ONCE]
         answers = await asyncio.gather(*(self._calls.ping(peer_id) for peer_id in silent))
         for peer_id, answered in zip(silent, answers, strict=True):
             if not answered:
                 await self._renew(peer_id)
+
+    def _to_ping(self) -> list[str]:
+        contacts, now = self._calls.contacts, time.monotonic()
+        silent = contacts.silent_for(_SILENT_SECONDS)
+        missing = _PEERS_ENOUGH - len(self.connected())
+        if missing > 0:
+            return silent[:missing]
+        doubtful = contacts.doubtful()
+        if now < self._next_ping:
+            return doubtful
+        self._next_ping = now + _PINGS_SECONDS
+        return [*doubtful, *(peer for peer in silent[:1] if peer not in doubtful)]
 
     async def _ask_the_time(self) -> None:
         """Who is heard of all the time is not silent and would never be pinged, which alone tells its clock."""
@@ -152,7 +166,7 @@ class Bootstrap:
             return False
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                await p2p._client.connect(PeerID.from_base58(peer.peer_id), [Multiaddr(a) for a in peer.addresses])
+                await p2p._client.connect(PeerID.from_base58(peer.peer_id), [dialable(a) for a in peer.addresses])
         except (OSError, EOFError, ValueError, P2PDaemonError) as error:
             _log.debug("cannot connect to %s: %s", peer.peer_id, ascii(str(error))[:300])
             return False

@@ -82,6 +82,11 @@ class Contacts:
         self._of_peer.setdefault(peer_id, []).append(node_id)
         return True
 
+    def only_asks(self, peer_id: str) -> None:
+        """The peer is no node that others can ask, or no longer one."""
+        for node_id in list(self._of_peer.get(peer_id, ())):
+            self._remove(node_id)
+
     def failed(self, peer_id: str, *, forget: bool) -> None:
         """The peer did not answer: it is left alone for a while, and with `forget` forgotten the third time in a row.
 
@@ -91,8 +96,7 @@ class Contacts:
         pause.failures += 1
         pause.until = time.monotonic() + min(_FIRST_PAUSE * 2 ** (pause.failures - 1), _LONGEST_PAUSE)
         if forget and pause.failures >= 3:
-            for node_id in list(self._of_peer.get(peer_id, ())):
-                self._remove(node_id)
+            self.only_asks(peer_id)
             self._heard.pop(peer_id, None)
         if len(self._pauses) > _MOST_HEARD:
             del self._pauses[next(iter(self._pauses))]
@@ -120,6 +124,11 @@ class Contacts:
             if (heard := self._last_heard(peer_id, ids)) < limit and not self.paused(peer_id)
         ]
         return [peer_id for _, peer_id in sorted(silent)]
+
+    def doubtful(self) -> list[str]:
+        """The peer ids of nodes that did not answer when they were last called, and whose pause is over."""
+        now = time.monotonic()
+        return [peer for peer in self._of_peer if (pause := self._pauses.get(peer)) is not None and pause.until <= now]
 
     def recent(self, seconds: float) -> set[str]:
         """The peers, DHT nodes or not, that were heard of within so many seconds."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import random
 import statistics
 import time
 from collections import deque
@@ -29,6 +30,8 @@ MOST_NEIGHBOURS = 20
 _ID_BYTES = 20
 _PING_SECONDS = 3.0
 _AGAIN_SECONDS = 0.1
+_CALLS_BACK = 8
+_ASK_BACK_SHARE = 1 / 8
 _CALLS_AT_ONCE = 32
 _MOST_PEERS_MEASURED = 64
 _TURN_SECONDS = 0.005
@@ -118,11 +121,20 @@ class DhtCalls:
         self.traffic = Traffic()
         self.p2p: P2P | None = None
         self.on_new_node: Callable[[int, str], None] = lambda node_id, peer_id: None
-        self.info = dht_pb2.NodeInfo(node_id=to_bytes(node_id)) if node_id is not None else dht_pb2.NodeInfo()
+        self.info = dht_pb2.NodeInfo()
+        self.offer(True)
         self._limits, self._stub = limits, stub
         self._at_once = asyncio.Semaphore(_CALLS_AT_ONCE)
         self._skews: dict[str, float] = {}
-        self._called_back: deque[bool] = deque(maxlen=8)
+        self._called_back: deque[bool] = deque(maxlen=_CALLS_BACK)
+
+    def offer(self, offered: bool) -> None:
+        """Whether others are told that this node keeps records and may be asked for them."""
+        self.info = dht_pb2.NodeInfo(node_id=to_bytes(self.node_id) if offered and self.node_id is not None else b"")
+
+    @property
+    def offered(self) -> bool:
+        return bool(self.info.node_id)
 
     async def call(self, peer_id: str, method: str, request: Any, timeout: float) -> Any:
         """The peer's response, or None: it did not answer in time, refused, or nothing is connected."""
@@ -160,14 +172,18 @@ class DhtCalls:
             return await getattr(stub, method)(request)
 
     def met(self, peer: dht_pb2.NodeInfo, peer_id: str) -> None:
-        """Notes a node that answered or called."""
+        """Notes a node that answered or called, or that it does not keep records (any more)."""
         node_id = read_id(peer.node_id)
-        if node_id is not None and self.contacts.met(node_id, peer_id):
+        if node_id is None:
+            self.contacts.only_asks(peer_id)
+        elif self.contacts.met(node_id, peer_id):
             self.on_new_node(node_id, peer_id)
 
     async def ping(self, peer_id: str, timeout: float = _PING_SECONDS) -> bool:
-        """Whether the peer answers; asks it to call back, and notes its clock."""
-        request = dht_pb2.PingRequest(peer=self.info, validate=self.node_id is not None)
+        """Whether the peer answers; notes its clock, and at first and now and then asks it to call back."""
+        # It costs both sides a second call, and says less than reach.py finds out where the peers know that.
+        untold = len(self._called_back) < _CALLS_BACK or random.random() < _ASK_BACK_SHARE
+        request = dht_pb2.PingRequest(peer=self.info, validate=self.offered and untold)
         asked = time.time()
         response = await self.call(peer_id, "rpc_ping", request, timeout)
         if response is None:
@@ -194,7 +210,7 @@ class DhtCalls:
             return None
         try:
             async with asyncio.timeout(timeout):
-                response = await self._stub(p2p, PeerID.from_base58(peer_id)).rpc_reach(dht_pb2.PingRequest())
+                response = await self._stub(p2p, peer_of(peer_id)).rpc_reach(dht_pb2.PingRequest(peer=self.info))
         # Apart from `call`: stock nodes do not have the method, and that is not their failure.
         except Exception as error:
             _log.debug("peer %s did not try to connect here: %s", peer_id, type(error).__name__)

@@ -120,15 +120,20 @@ def create_from(content: bytes, path: Path) -> Identity | None:
     return identity
 
 
-def parse(content: bytes, path: Path) -> Identity:
-    """The identity that a file with this content is. Raises ConfigurationError naming the file."""
+_IF_IT_IS_THE_NODES = (
+    "restore a backup (`swarmd identity restore FILE`) after moving it away, or move it away to get a new identity"
+)
+
+
+def parse(content: bytes, path: Path, fix: str = _IF_IT_IS_THE_NODES) -> Identity:
+    """The identity that a file with this content is. fix: what to do where it is none.
+
+    Raises ConfigurationError naming the file.
+    """
     try:
         key = libp2p_keys.parse_private_key(content)
     except ValueError as error:
-        raise ConfigurationError(
-            f"{path}: the file holds {error}; restore a backup (`swarmd identity restore FILE`) after moving it away, "
-            "or move it away to get a new identity"
-        ) from None
+        raise ConfigurationError(f"{path}: the file holds {error}; {fix}") from None
     public_key = libp2p_keys.public_key_bytes(key.public_key())
     peer_id = peer_id_of(public_key)
     return Identity(peer_id, name_of(peer_id), public_key, path, key)

@@ -42,6 +42,7 @@ EVENTS = frozenset(
         "crashed",
         "refused",
         "joined",
+        "disagreement",
         "network_down",
     }
 )

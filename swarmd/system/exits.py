@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 EXIT_OK = 0
 """Asked to stop, or the rounds that were asked for are done."""
 
@@ -18,6 +21,26 @@ EXIT_CREDENTIALS = 243
 
 class ConfigurationError(Exception):
     """Something a person has to change before the node can run; its message is shown as it is (exit 78)."""
+
+
+@dataclass(frozen=True)
+class SettingProblem:
+    """One setting that turned out to be unusable when it was used. key: where, such as
+    tasks.datasets[2].config.min_terms."""
+
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}"
+
+
+class SettingsRefused(ConfigurationError):
+    """Settings of the right form that cannot be used all the same; its message has one line for each of `problems`."""
+
+    def __init__(self, problems: Iterable[SettingProblem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
 class RestartableError(Exception):

@@ -31,5 +31,6 @@ MESSAGE_IDS = {
     "crashed": "01804afac8334b328b5bc2c91073cdb2",
     "refused": "672c3e5b37844f9ba1620dc0251e3aba",
     "joined": "27ee79875c374665809cf73260a09891",
+    "disagreement": "1c51e0cbc89e44a1aac652f81ed762b8",
     "network_down": "885fd590a95b4e0eb091fbd819bfe49b",
 }

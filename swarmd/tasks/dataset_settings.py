@@ -12,14 +12,13 @@ import reprlib
 import traceback
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import GenericAlias
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from reasoning_gym.factory import DATASETS
 
-from swarmd.system.exits import ConfigurationError
+from swarmd.system.exits import SettingProblem, SettingsRefused
 from swarmd.tasks.scorable import UnscorableDataset, check_scorable
 
 IRREPRODUCIBLE = {
@@ -38,23 +37,8 @@ _LONGEST_REASON = 300  # figlet_font names all its 500 fonts
 _SCALARS = frozenset({int, float, bool, str, type(None)})
 
 
-@dataclass(frozen=True)
-class MixProblem:
-    """One thing that is wrong with the mix. key: where, such as tasks.datasets[2].config.min_terms."""
-
-    key: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.key}: {self.message}"
-
-
-class MixError(ConfigurationError):
-    """A mix of tasks that cannot be used; its message has one line for each of `problems`."""
-
-    def __init__(self, problems: Iterable[MixProblem]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+class MixError(SettingsRefused):
+    """A mix of tasks that cannot be used."""
 
 
 def check_dataset(name: str, key: str) -> None:
@@ -66,13 +50,13 @@ def check_dataset(name: str, key: str) -> None:
         try:
             check_scorable(name)
         except UnscorableDataset as error:
-            raise MixError([MixProblem(f"{key}.name", str(error))]) from error
+            raise MixError([SettingProblem(f"{key}.name", str(error))]) from error
         if name in IRREPRODUCIBLE:
             message = f"the tasks of {name} cannot be made again by a peer: {IRREPRODUCIBLE[name]}"
-            raise MixError([MixProblem(f"{key}.name", message)])
+            raise MixError([SettingProblem(f"{key}.name", message)])
         return
     message = f"reasoning-gym has no dataset {name!r}{_meant(name, DATASETS)}"
-    raise MixError([MixProblem(f"{key}.name", message)])
+    raise MixError([SettingProblem(f"{key}.name", message)])
 
 
 def checked_config(name: str, settings: Mapping[str, Any], key: str) -> Any:
@@ -83,21 +67,21 @@ def checked_config(name: str, settings: Mapping[str, Any], key: str) -> Any:
     config_class = DATASETS[name][1]
     fields = {field.name for field in dataclasses.fields(config_class)} - set(_OURS)
     hints = typing.get_type_hints(config_class)
-    problems: list[MixProblem] = []
+    problems: list[SettingProblem] = []
     values: dict[str, Any] = {}
     for setting, value in settings.items():
         if setting in _OURS:
-            problems.append(MixProblem(f"{key}.config.{setting}", f"cannot be set: {_OURS[setting]}"))
+            problems.append(SettingProblem(f"{key}.config.{setting}", f"cannot be set: {_OURS[setting]}"))
         elif setting not in fields:
             allowed = f"it has {', '.join(sorted(fields))}" if fields else "it has none"
             message = f"{name} has no such setting{_meant(setting, fields)}; {allowed}"
-            problems.append(MixProblem(f"{key}.config.{setting}", message))
+            problems.append(SettingProblem(f"{key}.config.{setting}", message))
         else:
             try:
                 values[setting] = _typed(hints[setting], value)
             except ValueError as error:
                 message = f"{reprlib.repr(value)} does not fit: {_misfit(error)}"
-                problems.append(MixProblem(f"{key}.config.{setting}", message))
+                problems.append(SettingProblem(f"{key}.config.{setting}", message))
     if problems:
         raise MixError(problems)
     try:
@@ -105,7 +89,7 @@ def checked_config(name: str, settings: Mapping[str, Any], key: str) -> Any:
         if hasattr(config, "validate"):
             config.validate()
     except (AssertionError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
-        raise MixError([MixProblem(f"{key}.config", f"{name} refuses it: {_reason(error)}")]) from error
+        raise MixError([SettingProblem(f"{key}.config", f"{name} refuses it: {_reason(error)}")]) from error
     return config
 
 

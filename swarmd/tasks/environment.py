@@ -1,28 +1,21 @@
 """Environments: what makes the tasks and what rewards them, GenRL's own or anybody's, found by name.
 
-`reasoning_gym` is ours. `package.module:factory` names a function anywhere on Python's path; any other name is an
-entry point of the group `swarmd.environments`. A factory takes the settings of section `tasks` and an
+How a name leads to a factory: swarmd.tasks.factories. A factory takes the settings of section `tasks` and an
 EnvironmentContext, and returns an Environment.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol
 
 from genrl.data import DataManager
 from genrl.rewards import RewardManager
 
-from swarmd.system.exits import ConfigurationError
+from swarmd.tasks.factories import find_factory, refused, target_of
 from swarmd.tasks.provenance import Task
 from swarmd.tasks.scorer import Score, ScoreRequest
-
-GROUP = "swarmd.environments"
-BUILT_IN = {"reasoning_gym": "swarmd.tasks.reasoning:reasoning_environment"}
 
 
 class Scoring(Protocol):
@@ -72,46 +65,13 @@ def load_environment(name: str, settings: Any, context: EnvironmentContext) -> E
     Raises ConfigurationError for a name that leads nowhere, and for a factory that returns something else. What
     the code of an environment raises itself goes through: its author needs the trace.
     """
-    target = name if ":" in name else BUILT_IN.get(name) or _entry_point(name).value
-    environment = _factory(name, target)(settings, context)
-    return _checked(name, target, environment)
-
-
-def _entry_point(name: str) -> EntryPoint:
-    found = entry_points(group=GROUP, name=name)
-    for point in found:
-        return point
-    names = sorted({*BUILT_IN, *(point.name for point in entry_points(group=GROUP))})
-    near = difflib.get_close_matches(name, names, n=1)
-    meant = f" (did you mean {near[0]}?)" if near else ""
-    raise _refused(f"there is no environment {name!r}{meant}; those found here are {', '.join(names)}")
-
-
-def _factory(name: str, target: str) -> Factory:
-    module_name, _, attribute = target.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if module_name == missing or module_name.startswith(f"{missing}."):
-            raise _refused(f"{name!r}: there is no module {missing!r} on Python's path") from error
-        raise _refused(f"{name!r}: its module {module_name} needs {missing!r}, which is not installed") from error
-    except (ImportError, SyntaxError) as error:
-        raise _refused(f"{name!r}: its module {module_name} cannot be imported: {error}") from error
-    factory: Any = module
-    for part in attribute.split("."):
-        factory = getattr(factory, part, None)
-    if factory is None:
-        raise _refused(f"{name!r}: the module {module_name} has no {attribute!r}")
-    if not callable(factory):
-        raise _refused(f"{name!r}: {target} is a {type(factory).__name__}, not a function")
-    made: Factory = factory
-    return made
+    make: Factory = find_factory(name)
+    return _checked(name, target_of(name), make(settings, context))
 
 
 def _checked(name: str, target: str, environment: object) -> Environment:
     if not isinstance(environment, Environment):
-        raise _refused(
+        raise refused(
             f"{name!r}: {target} returned a {type(environment).__name__}, not a swarmd.tasks.environment.Environment"
         )
     for value, wanted, what in (
@@ -119,11 +79,7 @@ def _checked(name: str, target: str, environment: object) -> Environment:
         (environment.rewards, RewardManager, "rewards"),
     ):
         if not isinstance(value, wanted):
-            raise _refused(f"{name!r}: its {what} is a {type(value).__name__}, not a genrl.{what}.{wanted.__name__}")
+            raise refused(f"{name!r}: its {what} is a {type(value).__name__}, not a genrl.{what}.{wanted.__name__}")
     if environment.stages < 1:
-        raise _refused(f"{name!r}: it has {environment.stages} stages, and needs at least one")
+        raise refused(f"{name!r}: it has {environment.stages} stages, and needs at least one")
     return environment
-
-
-def _refused(message: str) -> ConfigurationError:
-    return ConfigurationError(f"tasks.environment: {message}")

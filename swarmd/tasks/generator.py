@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 from reasoning_gym.factory import DATASETS
 
-from swarmd.tasks.dataset_settings import MixError, MixProblem, check_dataset, checked_config
+from swarmd.system.exits import SettingProblem
+from swarmd.tasks.dataset_settings import MixError, check_dataset, checked_config
 from swarmd.tasks.ordered_datasets import ORDERED
 
 POSITIONS = 32
@@ -63,7 +64,7 @@ class Generator:
             self.config_hash = _config_hash(name, self.config)
             self._shared = self._made_with(0)
         except (AssertionError, ValueError, TypeError, ArithmeticError, LookupError, OSError) as error:
-            raise MixError([MixProblem(f"{key}.config", f"{name} refuses it: {error}")]) from error
+            raise MixError([SettingProblem(f"{key}.config", f"{name} refuses it: {error}")]) from error
 
     def make(self, seed: int, index: int) -> tuple[str, str | None, dict[str, Any]]:
         """Question, answer and metadata of a task. Raises GenerationFailed where the dataset has none there."""

@@ -20,7 +20,8 @@ from typing import Any
 import yaml
 from reasoning_gym.factory import DATASETS
 
-from swarmd.tasks.dataset_settings import MixError, MixProblem, check_dataset, checked_config
+from swarmd.system.exits import SettingProblem
+from swarmd.tasks.dataset_settings import MixError, check_dataset, checked_config
 from swarmd.tasks.generator import plain
 from swarmd.tasks.provenance import Provenance, Task
 
@@ -48,7 +49,7 @@ class LegacyTable:
 
     def __init__(self, datasets: Sequence[FixedDataset]) -> None:
         if sum(dataset.size for dataset in datasets) > _MOST_QUESTIONS:
-            raise MixError([MixProblem("datasets", f"has more than {_MOST_QUESTIONS} questions")])
+            raise MixError([SettingProblem("datasets", f"has more than {_MOST_QUESTIONS} questions")])
         self._specs = tuple(datasets)
         self._configs: list[Any] = []
         for number, spec in enumerate(datasets):

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from swarmd.tasks.dataset_settings import MixError, MixProblem
+from swarmd.system.exits import SettingProblem
+from swarmd.tasks.dataset_settings import MixError
 from swarmd.tasks.generator import POSITIONS, GenerationFailed, Generator
 from swarmd.tasks.provenance import (
     SEEDS,
@@ -66,21 +67,21 @@ class TaskMix:
 
     def __init__(self, datasets: Sequence[DatasetSpec]) -> None:
         if not datasets:
-            raise MixError([MixProblem("tasks.datasets", "is empty; name at least one dataset")])
+            raise MixError([SettingProblem("tasks.datasets", "is empty; name at least one dataset")])
         total = float(sum(spec.weight for spec in datasets))
-        problems: list[MixProblem] = []
+        problems: list[SettingProblem] = []
         parts: list[MixPart] = []
         for number, spec in enumerate(datasets):
             key = f"tasks.datasets[{number}]"
             if not 0 < spec.weight < float("inf"):
-                problems.append(MixProblem(f"{key}.weight", f"{spec.weight!r} is not a number above 0"))
+                problems.append(SettingProblem(f"{key}.weight", f"{spec.weight!r} is not a number above 0"))
                 continue
             try:
                 generator = Generator(spec.name, spec.config, key)
                 part = MixPart(spec.name, spec.weight / total, generator.config_hash, key, generator)
                 twin = next((other for other in parts if _identity(other) == _identity(part)), None)
                 if twin is not None:
-                    raise MixError([MixProblem(key, f"is the same as {twin.key}; give it one weight")])
+                    raise MixError([SettingProblem(key, f"is the same as {twin.key}; give it one weight")])
                 # A task of each class, so that a dataset without one is found now and not in some later round.
                 _first_of_class(part, 0, heldout=False)
                 _first_of_class(part, 0, heldout=True)
@@ -200,10 +201,10 @@ def _first_of_class(part: MixPart, seed: int, *, heldout: bool) -> Task:
         if not made and attempt + 1 >= _SEEDS_WITHOUT_ANY:
             break
     if failure is not None and not made:
-        raise MixError([MixProblem(f"{part.key}.config", f"{part.name} makes no task with it: {failure}")])
+        raise MixError([SettingProblem(f"{part.key}.config", f"{part.name} makes no task with it: {failure}")])
     kept = "is kept for evaluation" if heldout else "may be trained on"
     message = f"{part.name} has too few different questions with it: among {made} of them none {kept}; widen it"
-    raise MixError([MixProblem(f"{part.key}.config", message)])
+    raise MixError([SettingProblem(f"{part.key}.config", message)])
 
 
 def _quotas(shares: Sequence[float], count: int) -> list[int]:

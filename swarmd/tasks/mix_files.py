@@ -11,7 +11,8 @@ from typing import Protocol
 import yaml
 from reasoning_gym.factory import DATASETS
 
-from swarmd.tasks.dataset_settings import MixError, MixProblem
+from swarmd.system.exits import SettingProblem
+from swarmd.tasks.dataset_settings import MixError
 from swarmd.tasks.mix import DatasetSpec, TaskMix
 
 
@@ -39,11 +40,11 @@ def preset(name: str) -> list[DatasetSpec]:
     if name not in names:
         if name in DATASETS:
             message = f"{name!r} is a dataset; write the mix as a list, [{{name: {name}}}]"
-            raise MixError([MixProblem("tasks.datasets", message)])
+            raise MixError([SettingProblem("tasks.datasets", message)])
         near = difflib.get_close_matches(name, names, n=1)
         meant = f"; did you mean {near[0]}?" if near else ""
         message = f"there is no preset {name!r}{meant}; the presets are {', '.join(names)}"
-        raise MixError([MixProblem("tasks.datasets", message)])
+        raise MixError([SettingProblem("tasks.datasets", message)])
     entries = yaml.safe_load((_presets() / f"{name}.yaml").read_text(encoding="utf-8"))["datasets"]
     return [DatasetSpec(**entry) for entry in entries]
 

@@ -11,7 +11,8 @@ from genrl.data import DataManager
 from genrl.state import GameState, WorldState
 from reasoning_gym.utils import SYSTEM_PROMPTS
 
-from swarmd.tasks.dataset_settings import MixError, MixProblem
+from swarmd.system.exits import SettingProblem
+from swarmd.tasks.dataset_settings import MixError
 from swarmd.tasks.environment import Environment, EnvironmentContext
 from swarmd.tasks.mix import TaskMix
 from swarmd.tasks.mix_files import mix_of
@@ -168,7 +169,7 @@ def draw_round(mix: TaskMix, swarm_id: str, round: int, node_id: str, count: int
         f"only {len(tasks)} different questions in {count * SLOTS_PER_TASK} draws, and a round has {count} "
         "(training.tasks_per_round); widen the datasets or lower that"
     )
-    raise MixError([MixProblem("tasks.datasets", message)])
+    raise MixError([SettingProblem("tasks.datasets", message)])
 
 
 def resolve_system_prompt(setting: str, *, embedded: bool) -> str | None:

@@ -108,7 +108,7 @@ class MemoryPlan:
 
     Attributes:
         mode: number format of the weights.
-        predicted_bytes: the peak of the process and its children.
+        predicted_bytes: the peak of the process and its children, all of them.
         token_budget: tokens in a micro-batch.
         rows_at_once: completions sampled together.
     """
@@ -120,18 +120,23 @@ class MemoryPlan:
 
 
 def choose_plan(
-    model: ModelShape, round: RoundShape, limit_bytes: int, requested: Literal["auto"] | Precision = "auto"
+    model: ModelShape,
+    round: RoundShape,
+    limit_bytes: int,
+    requested: Literal["auto"] | Precision = "auto",
+    beside_bytes: int = 0,
 ) -> MemoryPlan:
     """The best plan within the limit: fp32 before bf16, then the largest batches.
 
     A plan fills no more of the limit than what the node may use before it steps down (`system.pressure`): what is
-    predicted to be near the end should not have been begun.
+    predicted to be near the end should not have been begun. beside_bytes: of what the node runs besides within the
+    same limit, such as the network process; part of the prediction.
 
     Raises:
         DoesNotFit: not even one completion at a time in the leanest mode.
     """
     modes = PRECISIONS if requested == "auto" else (requested,)
-    usable = int(limit_bytes * NEAR)
+    usable = int(limit_bytes * NEAR) - beside_bytes
     for mode in modes:
         budget = min(_MOST_TOKENS, round.prompts * round.group_size * round.row)
         while predict_training(model, round, mode, budget) > usable and budget > round.row:
@@ -142,8 +147,8 @@ def choose_plan(
         budget = max(budget, round.row)
         peak = predict(model, round, mode, budget, rows)
         if peak <= usable:
-            return MemoryPlan(mode, peak, budget, rows)
-    raise DoesNotFit(_what_would_fit(model, round, limit_bytes, modes[-1]))
+            return MemoryPlan(mode, peak + beside_bytes, budget, rows)
+    raise DoesNotFit(_what_would_fit(model, round, limit_bytes, modes[-1], beside_bytes))
 
 
 def predict(model: ModelShape, round: RoundShape, mode: Precision, token_budget: int, rows: int) -> int:
@@ -189,8 +194,10 @@ def predict_sampling(model: ModelShape, round: RoundShape, mode: Precision, rows
     return RUNTIME_BYTES + fixed + model.layers * one_layer + one_layer + repeated + logits
 
 
-def _what_would_fit(model: ModelShape, round: RoundShape, limit_bytes: int, mode: Precision) -> str:
-    least = predict(model, round, mode, round.row, round.group_size)
+def _what_would_fit(
+    model: ModelShape, round: RoundShape, limit_bytes: int, mode: Precision, beside_bytes: int
+) -> str:
+    least = predict(model, round, mode, round.row, round.group_size) + beside_bytes
     text = (
         f"the model's {model.parameters / 1e6:.0f} million parameters need at least {least / 2**30:.1f} GiB to "
         f"train ({mode}, completions of {round.max_new_tokens} tokens), and the limit is "
@@ -199,7 +206,8 @@ def _what_would_fit(model: ModelShape, round: RoundShape, limit_bytes: int, mode
     if mode != PRECISIONS[-1]:
         text += f"; memory.plan: {PRECISIONS[-1]} needs less"
     # All that is counted grows about as the parameters do, but for the runtime.
-    fits = model.parameters * (int(limit_bytes * NEAR) - RUNTIME_BYTES) / (least - RUNTIME_BYTES)
+    runtime = RUNTIME_BYTES + beside_bytes
+    fits = model.parameters * (int(limit_bytes * NEAR) - runtime) / (least - runtime)
     if fits >= 1e6:
         return f"{text}; choose in model.name a model of at most about {fits / 1e6:.0f} million parameters"
     return f"{text}, hardly more than the program itself needs; set memory.limit higher"

@@ -35,13 +35,12 @@ def main() -> int:
         _enter()
     results = [read(entry) for path in options.merge for entry in json.loads(path.read_text())]
     for nodes in options.nodes:
-        needed = nodes * MIB_PER_NODE / 1024 + _SPARE_GIB
-        if available_gib() < needed:
-            say(f"{nodes} nodes left out: {available_gib():.1f} GiB of memory are available, {needed:.1f} are needed")
-            continue
-        results += [
-            measure(scheme, nodes, options.rounds, options.spread, options.patience) for scheme in options.schemes
-        ]
+        for scheme in options.schemes:
+            free, needed = available_gib(), nodes * MIB_PER_NODE[scheme] / 1024 + _SPARE_GIB
+            if free < needed:
+                say(f"{scheme}, {nodes} nodes, left out: {free:.1f} GiB of memory are free, {needed:.1f} are needed")
+                continue
+            results.append(measure(scheme, nodes, options.rounds, options.spread, options.patience, options.warm_up))
         if options.json:
             options.json.write_text(json.dumps([dataclasses.asdict(result) for result in results], indent=1))
         _write(options, results)
@@ -51,7 +50,7 @@ def main() -> int:
 
 def _write(options: argparse.Namespace, results: list[Measured], wire: str = "") -> None:
     """After each number of nodes: a run that is broken off has told what it found."""
-    text = report(results, _shown(options), wire)
+    text = report(results, _shown(options), options.note, wire)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(text)
@@ -61,13 +60,16 @@ def _write(options: argparse.Namespace, results: list[Measured], wire: str = "")
 
 def _shown(options: argparse.Namespace) -> str:
     """The options that matter to who reads the report."""
-    return f"--rounds {options.rounds} --spread {options.spread:g} --patience {options.patience:g}"
+    names = ("rounds", "warm_up", "spread", "patience")
+    return " ".join(f"--{name.replace('_', '-')} {getattr(options, name):g}" for name in names)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, nargs="*", default=[10, 40, 80, 160])
     parser.add_argument("--rounds", type=int, default=5, help="that are counted, of each number of nodes")
+    parser.add_argument("--warm-up", type=int, default=1, metavar="N", help="not counted, before those (default: 1)")
+    parser.add_argument("--note", default="", help="a sentence for the head of the report")
     parser.add_argument(
         "--spread", type=float, default=0.0, metavar="SECONDS",
         help="for each node, of the time within which all publish, and all read; a second at least (default: 0). More "

@@ -46,7 +46,8 @@ What {_NODES:,} nodes with records of 6 kB mean for one of them, in a round, whe
   connected already, with {_NODES:,} hardly any, and each then costs a search for its address in libp2p's own DHT, two
   or three round trips and a handshake with RSA-2048 on both sides, estimated at 10 ms of CPU together: about half a
   CPU-second a round. That is a constant, but one that the figures above do not hold.
-- Pings: one a second for each node that has heard of 24 others lately, whatever the size of the swarm."""
+- Pings: one in five seconds for each node that has heard of 16 others in the last 40, whatever the size of the swarm,
+  and those who did not answer a search until they do or are forgotten."""
 
 
 def _rows() -> str:

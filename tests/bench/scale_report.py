@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from tests.bench.scale_paper import on_paper
-from tests.bench.scale_settings import BEAM_SIZE, NODES_PER_PROCESS, PEERS_PER_ROUND, SHARDS, WARM_UP_ROUNDS
+from tests.bench.scale_settings import BEAM_SIZE, NODES_PER_PROCESS, PEERS_PER_ROUND, SHARDS
 from tests.bench.scale_swarm import Cost, Measured
 
 _TITLES = {"swarmd": "swarmd", "stock": "GenRL's scheme"}
@@ -16,10 +16,10 @@ _KB = 1e3
 _ROUNDS = 5
 
 
-def report(results: Sequence[Measured], arguments: str, wire: str = "") -> str:
-    """Everything that was measured, and what follows for larger swarms."""
+def report(results: Sequence[Measured], arguments: str, note: str = "", wire: str = "") -> str:
+    """Everything that was measured, and what follows for larger swarms. note: what a reader should know of the run."""
     parts = [
-        _heading(results, arguments),
+        _heading(results, arguments, note and f"\n{note}"),
         _table(results),
         _ratios(results),
         _errors(results),
@@ -30,7 +30,7 @@ def report(results: Sequence[Measured], arguments: str, wire: str = "") -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _heading(results: Sequence[Measured], arguments: str) -> str:
+def _heading(results: Sequence[Measured], arguments: str, note: str) -> str:
     loads = [load for result in results for load in result.loads] or [0.0]
     sizes = [result.record_bytes for result in results if result.record_bytes]
     return f"""# What a round costs a node as the swarm grows
@@ -39,7 +39,7 @@ def _heading(results: Sequence[Measured], arguments: str) -> str:
 and, meanwhile, by other work: load average {min(loads):.0f} to {max(loads):.0f}. Every node is a DHT node with a p2pd
 of its own; {NODES_PER_PROCESS} of them share a Python process. Each round all nodes publish a signed record of
 {sum(sizes) / max(1, len(sizes)) / _KB:.1f} kB; when all have, all read; each begins at a random time within `spread`.
-Before them goes {WARM_UP_ROUNDS} round that is not counted, in which connections are made.
+Before them go rounds that are not counted, {_warm_up(results)}, in which connections are made.{note}
 
 - swarmd: {SHARDS} shards, read in random order until there are {PEERS_PER_ROUND} records.
 - GenRL's scheme: one key a round on stock hivemind nodes (beam size {BEAM_SIZE}), the whole dictionary read by all; the
@@ -49,6 +49,11 @@ Before them goes {WARM_UP_ROUNDS} round that is not counted, in which connection
   bytes: over loopback with all headers, as many in as out. memory: Pss of p2pd and a share of Python's, in brackets
   p2pd's alone. Seconds depend on the load: that all nodes share these cores makes them grow with their number,
   whatever each has to do; CPU and bytes do not."""
+
+
+def _warm_up(results: Sequence[Measured]) -> str:
+    fewest, most = min(one.warm_up for one in results), max(one.warm_up for one in results)
+    return str(fewest) if fewest == most else f"{fewest} to {most}"
 
 
 def _table(results: Sequence[Measured]) -> str:

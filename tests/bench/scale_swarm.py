@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.bench.scale_costs import cpu_seconds, load_average, loopback_bytes, resident_mib
 from tests.bench.scale_records import authors, record
-from tests.bench.scale_settings import NODES_PER_PROCESS, PEERS_PER_ROUND, WARM_UP_ROUNDS
+from tests.bench.scale_settings import NODES_PER_PROCESS, PEERS_PER_ROUND
 
 _ROOT = Path(__file__).resolve().parents[2]
 _IDLE_SECONDS = 20.0
@@ -37,13 +37,15 @@ class Cost:
 class Measured:
     """One scheme with one number of nodes, of the counted rounds.
 
-    seconds: of all rounds. gathers: seconds of each. found: records that each of them read. stored: whether publishing
-    succeeded, each time. idle: costs of idle_seconds without a round. resident, daemons: MiB of a node, of its p2pd.
+    warm_up: rounds before those. seconds: of all rounds. gathers: seconds of each. found: records that each of them
+    read. stored: whether publishing succeeded, each time. idle: costs of idle_seconds without a round. resident,
+    daemons: MiB of a node, of its p2pd.
     """
 
     scheme: str
     nodes: int
     spread: float
+    warm_up: int = 1
     rounds: int = 0
     seconds: float = 0.0
     gathers: list[float] = field(default_factory=list)
@@ -117,18 +119,19 @@ class _Process:
             self._popen.wait()
 
 
-def measure(scheme: str, nodes: int, rounds: int, spread: float, patience: float) -> Measured:
+def measure(scheme: str, nodes: int, rounds: int, spread: float, patience: float, warm_up: int) -> Measured:
     """Starts the nodes, lets them exchange, ends them. A failure is in the result's `error`.
 
     spread: seconds for each node within which all publish, and all read. patience: what time limits are multiplied by.
+    warm_up: rounds that are not counted: connections are made and tables of contacts fill.
     """
-    result = Measured(scheme, nodes, spread=max(_LEAST_SPREAD, spread * nodes))
+    result = Measured(scheme, nodes, spread=max(_LEAST_SPREAD, spread * nodes), warm_up=warm_up)
     processes: list[_Process] = []
     with tempfile.TemporaryDirectory(prefix="swarmd-scale-") as state:
         try:
             _start(result, processes, Path(state), patience)
-            for number in range(1, rounds + WARM_UP_ROUNDS + 1):
-                _round(result, processes, number, counted=number > WARM_UP_ROUNDS)
+            for number in range(1, rounds + warm_up + 1):
+                _round(result, processes, number, counted=number > warm_up)
             _idle(result, processes)
         except (RuntimeError, OSError) as error:
             result.error = str(error)

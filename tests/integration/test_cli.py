@@ -114,7 +114,14 @@ def test_what_only_shows_at_the_start_ends_with_78_too(
         pytest.skip("this torch could use a GPU")
     (public / "config.yaml").write_text(text)
     assert runs("run", "--config", public / "config.yaml", "--state", tmp_path / "s", "--rounds", 1) == 78
-    assert message in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert message in told
+    if text.startswith(("tasks", "model: {name")):
+        assert f"{public}/config.yaml:1: " in told
+        assert runs("check", "--json", "--config", public / "config.yaml", "--state", tmp_path / "s") == 78
+        (error,) = json.loads(capsys.readouterr().out)["errors"]
+        assert (error["file"], error["line"]) == (str(public / "config.yaml"), 1)
+        assert error["key"].split(".")[0] == text.split(":")[0] and message in error["message"]
 
 
 def test_check_prints_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import socket
 import subprocess
 import sys
 import tempfile
@@ -80,6 +81,14 @@ def test_private_addresses_alone_are_pointed_out_with_the_fix(tmp_path: Path) ->
     public = Machine(tmp_path / "public")
     told = public.json("found", "our-swarm", "--announce", "/dns4/node.example.org/tcp/4000")
     assert told["reach"] == "public" and told["notes"] == []
+    assert told["swarm"]["shards"] == 32
+    nowhere = Machine(tmp_path / "nowhere", "network: {listen: [/ip4/127.0.0.1/tcp/0]}\n")
+    told = nowhere.json("found", "our-swarm")
+    assert told["reach"] == "nowhere" and told["swarm"]["peers"] == []
+    assert "nobody can join with it" in told["notes"][1] and "set network.announce:" in told["notes"][0]
+    assert "names no node" in Machine(tmp_path / "late").call("join", told["invite"], code=78).stderr
+    large = Machine(tmp_path / "large").json("found", "our-swarm", "--nodes", "10000")
+    assert large["swarm"]["shards"] == 625
 
 
 def test_identity_show_new_backup_restore(tmp_path: Path) -> None:
@@ -103,12 +112,83 @@ def test_identity_show_new_backup_restore(tmp_path: Path) -> None:
     assert "Ed25519" in two.call("identity", "restore", str(other), code=78).stderr
 
 
+def test_restoring_what_is_no_key_or_another_nodes_says_so_and_changes_nothing(tmp_path: Path) -> None:
+    one, two = Machine(tmp_path / "one"), Machine(tmp_path / "two")
+    letter = tmp_path / "letter.txt"
+    letter.write_text("Dear node,\n")
+    for node in (one, two):
+        told = node.call("identity", "restore", str(letter), code=78).stderr
+        assert told.startswith(f"swarmd: {letter}: the file holds no RSA key in libp2p's form, or a damaged one; ")
+        assert "nothing has changed" in told
+        assert "name a file that `swarmd identity backup FILE` made" in told and "moving it away" not in told
+        assert not (node.state / "identity.key").exists()
+        node.call("identity", "new")
+    mine, others = one.json("identity", "show"), two.json("identity", "show")
+    told = one.call("identity", "restore", others["file"], code=78).stderr
+    assert f"{others['file']} is the key of another node, {others['name']} ({others['peer_id']})" in told
+    assert f"this one is {mine['name']} ({mine['peer_id']}) by {mine['file']}" in told
+    assert f"mv {mine['file']} {mine['file']}.old" in told and one.json("identity", "show") == mine
+    one.state.joinpath("identity.key").rename(one.state / "identity.key.old")
+    assert one.json("identity", "restore", others["file"])["peer_id"] == others["peer_id"]
+
+
+def test_two_nodes_of_one_machine_on_one_port_are_pointed_out_with_the_fix(tmp_path: Path) -> None:
+    one = Machine(tmp_path / "one")
+    one.call("found", "our-swarm")
+    word = Machine(tmp_path / "two").json("found", "another")["invite"]
+    second = tmp_path / "one" / "second.yaml"
+    second.write_text(OPEN)
+    one.config = second
+    told = one.call("join", word).stdout
+    assert f"note: {tmp_path}/one/config.yaml says to listen on port 38751 too" in told
+    assert "/tcp/38752]}` into " in told
+    (note,) = one.json("join", word)["notes"]
+    assert f"note: {note}\n" in told
+    own = tmp_path / "one" / "second.d" / "60-port.yaml"
+    own.write_text(note.split("`")[1])
+    assert one.json("join", word)["notes"] == []
+    one.call("leave")
+    own.unlink()
+    one.config = tmp_path / "one" / "config.yaml"
+    one.call("leave")
+    assert any("listen on port 38751 too" in note for note in one.json("found", "for-all")["notes"])
+
+
+def test_an_option_before_the_command_names_the_node_as_well(tmp_path: Path) -> None:
+    one = Machine(tmp_path / "one")
+    made = one.json("identity", "new")
+    done = subprocess.run(
+        [sys.executable, "-m", "swarmd", "--state", str(one.state), "--config", str(one.config), "identity", "show"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.startswith(made["peer_id"])
+
+
 def test_wrong_usage_is_told_apart(tmp_path: Path) -> None:
     one = Machine(tmp_path / "one")
     one.call("found", code=2)
     one.call("found", "x", "--round-seconds", "0", code=2)
+    for nodes in ("0", "16385", "many"):
+        assert "--nodes" in one.call("found", "x", "--nodes", nodes, code=2).stderr
     one.call("identity", code=2)
     assert not one.state.exists() and not one.drop_in.exists()
+
+
+def test_a_node_warns_at_its_start_of_what_its_swarm_did_not_agree_on(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    quick = "training: {tasks_per_round: 2, group_size: 2, evaluate_samples: 4}\n"
+    one = Machine(tmp_path / "one", f"network: {{listen: [/ip4/127.0.0.1/tcp/{port}]}}\n{quick}")
+    one.call("found", "our-swarm", "--round-seconds", "1")
+    assert "its swarm" not in one.call("run", "--rounds", "1").stderr
+    later = one.drop_in.with_name("60-mine.yaml")
+    later.write_text("swarm:\n  shards: 7\n")
+    lines = [line for line in one.call("run", "--rounds", "1").stderr.splitlines() if "its swarm" in line]
+    assert len(lines) == 1 and lines[0].startswith("swarmd: warning: this node would make other tasks or rounds")
+    assert f"swarm.shards in {later}:2." in lines[0] and "take it out there" in lines[0]
+    told = one.json("status")["network"]
+    assert told["disagreement"] == lines[0].removeprefix("swarmd: warning: ")
+    assert f"agreement   none: {told['disagreement']}" in one.call("status").stdout
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root acts for another user")

@@ -35,7 +35,7 @@ FILES = (
     ),
     BrokenConfig(
         "a file without permission",
-        ("config.yaml: cannot be read: Permission denied",),
+        ("config.yaml: cannot be read: Permission denied; run this with sudo, or let this user read it",),
         files={"config.yaml": "log: {level: debug}\n"},
         unreadable=("config.yaml",),
     ),

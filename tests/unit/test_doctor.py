@@ -43,7 +43,7 @@ def in_swarm(folder: Path, *, private: bool = False, port: int = 0) -> Look:
     (folder / "state").mkdir()
     place = Place(config, config, folder / "state", {})
     membership.found(
-        place, "trial", round_seconds=10.0, datasets=None, private=private, announce=(), bootnode=False
+        place, "trial", round_seconds=10.0, datasets=None, private=private, announce=(), bootnode=False, nodes=None
     )  # fmt: skip
     return look(folder)
 
@@ -82,7 +82,7 @@ def test_a_configuration_with_mistakes_is_all_that_is_told_of(tmp_path: Path) ->
 def test_a_check_that_fails_itself_keeps_no_other_from_being_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor_machine.shutil, "which", lambda name: 1 / 0)
+    monkeypatch.setattr("shutil.which", lambda name: 1 / 0)
     (tmp_path / "config.yaml").write_text("")
     service = replace(SERVICE, config=tmp_path / "config.yaml", state=tmp_path / "state")
     found = by_check(examine(tmp_path / "config.yaml", tmp_path / "state", tmp_path, service))
@@ -200,6 +200,12 @@ def test_a_running_node_tells_of_its_connections(tmp_path: Path) -> None:
         assert [finding.check for finding in told] == ["peers", "reachable", "clock-skew"]
         assert tuple(finding.result for finding in told) == wanted
         assert all(finding.fix for finding in told if finding.result in ("warning", "failed"))
+    circuit = "/ip4/192.0.2.1/tcp/1/p2p/QmRelay/p2p-circuit/p2p/QmOwn"
+    for addresses, wanted in (((), "keeps no records for others"), ((circuit,), "through a relay")):
+        _, reached, _ = doctor_network.connections(running(member, connected=3, reachable=False, addresses=addresses))
+        assert reached.result == "warning" and wanted in reached.message and "peers cannot open" in reached.message
+    (one, *_) = doctor_network.connections(running(member, connected=1))
+    assert one.message == "1 peer is connected"
 
 
 def test_a_running_node_without_p2pd_is_found(tmp_path: Path) -> None:

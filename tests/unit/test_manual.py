@@ -294,11 +294,25 @@ def test_bash_completes_no_option_where_a_value_belongs_in(words: str) -> None:
 
 def test_bash_completes_commands() -> None:
     first = {words.split()[0] for words in commands()}
-    assert completed("") - {"--help", "--version"} == first
+    assert completed("") - {"--help", "--version"} - COMMON == first
+    assert completed("--") == {"--version"} | COMMON
     for group in {words.split()[0] for words in commands() if " " in words}:
         actions = {words.split()[1] for words in commands() if words.startswith(f"{group} ")}
         assert completed(group, "") - {"--help"} == actions
     assert completed("re") == {command for command in first if command.startswith("re")}
+
+
+def test_a_common_option_before_the_command_is_as_good_as_behind_it() -> None:
+    for words in commands():
+        name, *more = words.split()
+        given = [*more, *("x" for action in commands()[words]._actions if not action.option_strings)]
+        told = [vars(cli._parser().parse_args(line)) for line in (
+            ["--instance", "second", "--config", "c", name, *given],
+            [name, *given, "--instance", "second", "--config", "c"],
+            ["--instance", "first", "--config", "c", name, *given, "--instance", "second"],
+        )]  # fmt: skip
+        assert told[0] == told[1] == told[2], words
+        assert (told[0]["instance"], told[0]["config"], told[0]["state"]) == ("second", Path("c"), None), words
 
 
 def test_bash_completes_files(tmp_path: Path) -> None:

@@ -1,15 +1,19 @@
 """Founding, inviting, joining, leaving: what is written, what is refused, and that a refusal changes nothing."""
 
 import os
+import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from swarmd import membership, swarm_drop_in
+from swarmd import arguments, membership, swarm_drop_in
 from swarmd.config import Config
+from swarmd.config.swarm import MOST_NODES
 from swarmd.membership import Member, Place
 from swarmd.network.agreement import agreement_of
 from swarmd.network.identity import load
@@ -31,7 +35,7 @@ def place(folder: Path, text: str = LISTEN, name: str = "config", **environ: str
 
 def found(where: Place, name: str = "our-swarm", **given: Any) -> Member:
     usual: dict[str, Any] = {
-        "round_seconds": 60.0, "datasets": None, "private": False, "announce": (), "bootnode": False
+        "round_seconds": 60.0, "datasets": None, "private": False, "announce": (), "bootnode": False, "nodes": None
     }  # fmt: skip
     return membership.found(where, name, **{**usual, **given})
 
@@ -90,6 +94,26 @@ def test_who_joins_has_all_that_must_agree_and_knows_the_founder(tmp_path: Path)
     assert agreement_of(one) == agreement_of(other) and agreement_of(one).parts[0][:2] == ("gcd", 2 / 3)
     assert one.swarm.id == other.swarm.id and other.swarm.peers == made.invite.peers
     assert joined.peer_id != made.peer_id and joined.invite.config_hash == made.invite.config_hash
+
+
+def test_the_command_line_takes_as_many_nodes_as_there_can_be_shards_for() -> None:
+    assert arguments.MOST_NODES == MOST_NODES
+
+
+@pytest.mark.parametrize(
+    ("nodes", "shards"), [(None, 4), (1, 1), (16, 1), (17, 2), (512, 32), (10_000, 625), (16_384, 1024)]
+)
+def test_a_swarm_founded_for_so_many_nodes_has_a_shard_for_each_sixteen(
+    tmp_path: Path, nodes: int | None, shards: int
+) -> None:
+    first, second = place(tmp_path / "a", LISTEN + "swarm: {shards: 4}\n"), place(tmp_path / "b")
+    made = found(first, nodes=nodes)
+    joined = membership.join(second, made.word)
+    assert first.load().swarm.shards == second.load().swarm.shards == joined.invite.shards == shards
+    hashes = {agreement_of(where.load()).hash for where in (first, second)}
+    assert hashes == {made.invite.config_hash} and decode(made.word).shards == shards
+    default = agreement_of(first.load().model_copy(update={"swarm": Config().swarm}))
+    assert (default.hash in hashes) == (shards == 32)
 
 
 @pytest.mark.parametrize("swarm_id", ["1234e567", "00112233", "12345678"])
@@ -182,6 +206,16 @@ def test_another_version_of_the_tasks_is_refused_and_named(tmp_path: Path) -> No
     refused(where, encode(replace(made, datasets="unheard-of")), "there is no preset 'unheard-of'")
 
 
+def test_an_invite_that_names_no_node_is_refused_and_the_way_to_a_better_one_told(tmp_path: Path) -> None:
+    made = found(place(tmp_path / "a"))
+    where = place(tmp_path / "b")
+    nowhere = encode(replace(made.invite, peers=()))
+    refused(where, nowhere, r"our-swarm names no node.*`swarmd invite` on a node .* network\.announce: \[")
+    membership.join(where, made.word)
+    refused(where, nowhere, "names no node")
+    assert where.load().swarm.peers == made.invite.peers
+
+
 def test_a_private_swarm_of_a_legacy_dialect_is_refused(tmp_path: Path) -> None:
     where = place(tmp_path, LISTEN + "swarm: {dialect: genrl-0.3}\n")
     with pytest.raises(ConfigurationError, match=r"genrl-0\.3 cannot keep a swarm private"):
@@ -230,6 +264,45 @@ def test_an_instance_has_a_swarm_of_its_own_beside_the_main_node(tmp_path: Path)
     left, still = membership.leave(second)
     assert left == other.invite.swarm_id and still is not None and "config.d/50-swarm.yaml" in still
     assert second.load().swarm.id == first.invite.swarm_id
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that every user can enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as two users")
+@pytest.mark.parametrize("closed", ["config.yaml", "config.d", "50-swarm.yaml"])
+def test_who_may_not_touch_the_services_files_is_told_the_way_out(public: Path, closed: str) -> None:
+    where, other = place(public / "etc"), place(public / "other")
+    word = found(other).word
+    found(where)
+    if closed == "50-swarm.yaml":  # it can be seen, but its folder is root's
+        os.chmod(where.drop_in.parent, 0o755)
+        os.chmod(where.drop_in, 0o644)
+    else:
+        os.chmod(public / "etc" / closed, 0o700)
+        os.chmod(where.drop_in.parent, 0o755 if closed == "config.yaml" else 0o700)
+    acts: list[Callable[[], object]] = [lambda: membership.leave(where)]
+    if closed != "50-swarm.yaml":
+        acts += [lambda: found(where), lambda: membership.join(where, word), lambda: membership.invite(where)]
+    for act in acts:
+        with nobody(), pytest.raises(ConfigurationError, match=r"Permission denied; run this with sudo") as refusal:
+            act()
+        assert "in no swarm" not in str(refusal.value)
+    assert where.drop_in.exists()
 
 
 def test_a_full_or_closed_folder_leaves_no_secret_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import os
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from swarmd.network import admission as admission_module
 from swarmd.network.admission_rules import RawRecord
-from swarmd.network.refusals import Reason
+from swarmd.network.refusals import Reason, Refused
 from swarmd.network.reputation import GOOD, Reputation
 from tests.hostile.admitting import admission, attacker, dialect_named, others, victim
 from tests.hostile.authors import NOW, ROUND, Author, honest, honest_groups, own_group, published
@@ -47,6 +48,25 @@ def test_those_whose_groups_were_taken_before_are_looked_at_in_turns_with_newcom
     admitting.admit([good(others[0])], ROUND, NOW)
     ordered = admitting._in_turns([*flood, good(victim, ROUND + 1)])
     assert [raw.subkey in (victim.peer_id, others[0].peer_id) for raw in ordered[:4]] == [True, False, True, False]
+
+
+def test_a_flood_of_names_does_not_keep_those_known_from_being_found_worth_reading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    admitting = admission(OWN)
+    admitting.admit([good(victim)], ROUND, NOW)
+    known = good(victim, ROUND + 1)
+    flood = [replace(known, subkey="Qm" + f"{n:0>44}".replace("0", "z"), value=b"junk") for n in range(500)]
+    looks: Iterator[int]
+
+    def in_time(until: float) -> None:
+        if next(looks, None) is None:
+            raise Refused(Reason.NO_TIME, "there was time for four")
+
+    monkeypatch.setattr(admission_module, "in_time", in_time)
+    for _ in range(5):
+        looks = iter(range(4))
+        assert admitting.sift([*flood, known], ROUND + 1) == [known]
 
 
 def test_a_round_brings_so_many_bytes_of_completions_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

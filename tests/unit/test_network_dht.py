@@ -23,7 +23,7 @@ from swarmd.network.dht_calls import Found, key_id
 from swarmd.network.dht_search import MOST_ASKED, Search
 from swarmd.network.handover import Handover
 from swarmd.network.hivemind_dht import Multiaddr, PeerID, differences
-from swarmd.network.p2p_daemon import DaemonSettings, PendingCalls, arguments
+from swarmd.network.p2p_daemon import DaemonSettings, PendingCalls, arguments, dialable
 from swarmd.network.record_store import RecordLimits, RecordStore
 from swarmd.network.refusals import Refused
 from swarmd.network.remembered_peers import FILE, RememberedPeers, parse_address
@@ -361,32 +361,6 @@ def test_random_stores_never_break_the_limits_or_the_accounts():
     assert kept.size == sum(record.cost(subkey) for subkey, record in kept.get(KEY).items())
 
 
-def test_a_peer_has_two_node_ids_and_the_table_an_end():
-    contacts = Contacts(own_node_id=0)
-    assert [contacts.met(number, peer(1)) for number in (1, 2, 3, 1)] == [True, True, False, False]
-    assert not contacts.met(0, peer(2)) and not contacts.met(1, peer(2))
-    for number in range(5000):
-        contacts.met(2**159 + number, peer(10 + number))
-    assert len(contacts) == 1024
-    # The crowd is far away: a node at another distance still finds a place.
-    assert contacts.met(2**100, peer(8000)) and len(contacts) == 1024
-    assert contacts.nearest(2**100, 1) == [(2**100, peer(8000))]
-
-
-def test_silent_peers_rest_and_only_unanswered_pings_make_them_forgotten():
-    contacts = Contacts(own_node_id=0)
-    contacts.met(1, peer(1))
-    contacts.heard_from(peer(1))
-    for _ in range(5):
-        contacts.failed(peer(1), forget=False)
-    assert contacts.paused(peer(1)) and 1 in contacts
-    contacts.heard_from(peer(1))
-    assert not contacts.paused(peer(1)) and contacts.recent(5) == {peer(1)}
-    for _ in range(3):
-        contacts.failed(peer(1), forget=True)
-    assert 1 not in contacts and not contacts.recent(5)
-
-
 class ManyLiars:
     """Stands for the wire: a quarter of the known nodes name, at once, twenty that do not exist and are nearer."""
 
@@ -562,6 +536,19 @@ def test_p2pd_is_told_to_use_tcp_alone_and_nothing_of_the_router():
     assert not [argument for argument in given if "bootstrapPeers" in argument or "udp" in argument]
     only_calls = arguments(DaemonSettings(Path("/k"), Path("/s"), relay=True, relays=("/ip4/1.2.3.4/tcp/1",)), control)
     assert {"-noListenAddrs=1", "-relay=1", "-autoRelay=1", "-trustedRelays=/ip4/1.2.3.4/tcp/1"} <= set(only_calls)
+    # The relay that -relay starts is the only one, and p2pd does not start without the name of one to look for.
+    assert {"-relayService=0", "-relayDiscovery=0"} <= set(only_calls)
+    assert "-autoRelay=0" in arguments(DaemonSettings(Path("/k"), Path("/s"), relay=True), control)
+
+
+def test_a_relays_id_in_an_address_is_told_to_p2pd_as_a_multihash():
+    """As github.com/multiformats/multiaddr has it; hivemind's bytes are those of a CID, which p2pd refuses."""
+    of_rsa, of_ed25519 = peer(1), "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
+    for relay in (of_rsa, of_ed25519):
+        raw = PeerID.from_base58(relay).to_bytes()
+        wanted = bytes.fromhex("04c0000201" "060001" "a503") + bytes([len(raw)]) + raw + bytes.fromhex("a202")
+        assert dialable(f"/ip4/192.0.2.1/tcp/1/p2p/{relay}/p2p-circuit").to_bytes() == wanted
+    assert dialable("/ip4/192.0.2.1/tcp/1").to_bytes() == bytes.fromhex("04c0000201" "060001")
 
 
 def test_an_answer_to_a_call_that_was_given_up_is_passed_over():

@@ -160,3 +160,6 @@ def test_the_lines_say_who_when_and_why(tmp_path: Path) -> None:
     assert first == "1 peer, 1 connected; as of 2026-01-01T00:00:00Z"
     assert line.split()[-7:] == ["yes", "swarmd", "41", "120", "3", "0.500,", "quarantined"]
     assert details == f"  {victim.peer_id} at /ip4/192.0.2.7/tcp/1; clock -0.26 s; rejected: copied 1, expired 2"
+    relayed = {"addresses": ["/ip4/192.0.2.7/tcp/1/p2p/QmRelay/p2p-circuit"]}
+    *_, line, _ = peer_lines(read_peers(damaged(tmp_path, row={**row, **relayed})))
+    assert line.split()[-8:-5] == ["by", "relay", "swarmd"]

@@ -39,6 +39,18 @@ def half_billion():
     )  # fmt: skip
 
 
+def test_what_runs_beside_takes_its_part_of_the_limit_and_of_the_prediction(half_billion):
+    beside, limit = 250 << 20, 9 * GIB
+    plan = choose_plan(half_billion, ROUND, limit, beside_bytes=beside)
+    counted = predict(half_billion, ROUND, plan.mode, plan.token_budget, plan.rows_at_once)
+    assert plan.predicted_bytes == counted + beside <= limit * NEAR
+    least = predict(half_billion, ROUND, "bf16-sr", ROUND.row, ROUND.group_size)
+    just = int(least / NEAR) + (1 << 20)
+    choose_plan(half_billion, ROUND, just, "bf16-sr")
+    with pytest.raises(DoesNotFit, match=f"at least {(least + beside) / 2**30:.1f} GiB"):
+        choose_plan(half_billion, ROUND, just, "bf16-sr", beside)
+
+
 def test_the_shape_counts_every_parameter_once_without_making_the_model(half_billion):
     assert half_billion.parameters == 494_032_768
     assert (half_billion.query_width, half_billion.key_width) == (896, 128)

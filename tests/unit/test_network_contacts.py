@@ -1,0 +1,111 @@
+"""Whom the node knows, and whom of them it pings."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarmd.network import bootstrap
+from swarmd.network.bootstrap import Bootstrap
+from swarmd.network.contacts import Contacts
+from swarmd.network.hivemind_dht import PeerID
+from swarmd.network.remembered_peers import RememberedPeers
+
+
+def peer(number: int) -> str:
+    return PeerID(b"\x12\x20" + number.to_bytes(32, "big")).to_base58()
+
+
+def test_a_peer_has_two_node_ids_and_the_table_an_end():
+    contacts = Contacts(own_node_id=0)
+    assert [contacts.met(number, peer(1)) for number in (1, 2, 3, 1)] == [True, True, False, False]
+    assert not contacts.met(0, peer(2)) and not contacts.met(1, peer(2))
+    for number in range(5000):
+        contacts.met(2**159 + number, peer(10 + number))
+    assert len(contacts) == 1024
+    # The crowd is far away: a node at another distance still finds a place.
+    assert contacts.met(2**100, peer(8000)) and len(contacts) == 1024
+    assert contacts.nearest(2**100, 1) == [(2**100, peer(8000))]
+
+
+def test_silent_peers_rest_and_only_unanswered_pings_make_them_forgotten():
+    contacts = Contacts(own_node_id=0)
+    contacts.met(1, peer(1))
+    contacts.heard_from(peer(1))
+    for _ in range(5):
+        contacts.failed(peer(1), forget=False)
+    assert contacts.paused(peer(1)) and 1 in contacts
+    contacts.heard_from(peer(1))
+    assert not contacts.paused(peer(1)) and contacts.recent(5) == {peer(1)}
+    for _ in range(3):
+        contacts.failed(peer(1), forget=True)
+    assert 1 not in contacts and not contacts.recent(5)
+
+
+def test_a_peer_that_no_longer_keeps_records_is_heard_of_but_not_asked():
+    contacts = Contacts(own_node_id=0)
+    contacts.met(1, peer(1))
+    contacts.met(2, peer(2))
+    contacts.heard_from(peer(1))
+    contacts.only_asks(peer(1))
+    contacts.only_asks(peer(3))
+    assert contacts.recent(5) == {peer(1)} and contacts.peer_ids() == [peer(2)]
+    assert contacts.nearest(1, 5) == [(2, peer(2))]
+    assert contacts.met(1, peer(1)), "and is a node again as soon as it says so"
+
+
+class Wire:
+    """Stands for other nodes: nobody has answered since the beginning, which is long ago, but for those named."""
+
+    def __init__(self, nodes: int, answering: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.peer_id, self.p2p, self.contacts, self.now = peer(0), None, Contacts(own_node_id=0), 1000.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        for number in range(1, nodes + 1):
+            self.contacts.met(number, peer(number))
+        self.now += 500
+        for number in range(1, answering + 1):
+            self.contacts.heard_from(peer(number))
+
+
+def pinging(wire: Any, folder: Path) -> Bootstrap:
+    return Bootstrap(wire, (), RememberedPeers(folder))
+
+
+def test_in_a_small_swarm_everybody_silent_is_pinged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire(12, 5, monkeypatch)
+    assert set(pinging(wire, tmp_path)._to_ping()) == {peer(number) for number in range(6, 13)}
+
+
+def test_in_a_large_swarm_no_more_are_pinged_than_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire(40, bootstrap._PEERS_ENOUGH - 3, monkeypatch)
+    assert len(pinging(wire, tmp_path)._to_ping()) == 3
+
+
+def test_where_peers_enough_are_heard_one_silent_one_is_pinged_every_few_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = Wire(40, bootstrap._PEERS_ENOUGH, monkeypatch)
+    pings = pinging(wire, tmp_path)
+    assert len(pings._to_ping()) == 1
+    assert not pings._to_ping()
+    wire.now += bootstrap._PINGS_SECONDS
+    assert len(pings._to_ping()) == 1
+
+
+def test_who_did_not_answer_is_asked_again_after_its_pause_however_many_others_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = Wire(40, bootstrap._PEERS_ENOUGH, monkeypatch)
+    pings = pinging(wire, tmp_path)
+    pings._to_ping()
+    wire.contacts.failed(peer(30), forget=False)
+    assert not pings._to_ping()
+    wire.now += 4.5  # its first pause
+    assert pings._to_ping() == [peer(30)]
+    for _ in range(3):
+        wire.contacts.failed(peer(30), forget=True)
+    wire.now += 60
+    assert peer(30) not in pings._to_ping()
