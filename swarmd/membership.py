@@ -3,7 +3,6 @@ it makes the node a member."""
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import secrets
@@ -17,50 +16,22 @@ from pydantic import TypeAdapter, ValidationError
 
 from swarmd import swarm_drop_in
 from swarmd.as_owner import as_owner
-from swarmd.config import Config, ConfigErrors
-from swarmd.config.files import own_folder
-from swarmd.config.loading import Pending, Written, load_config, written
+from swarmd.config import Config
+from swarmd.config.loading import Pending
 from swarmd.config.swarm import NODES_PER_SHARD
 from swarmd.config.values import Allowed, ListenAddress, Name
-from swarmd.network import swarm_secret
+from swarmd.network import secret_change, swarm_secret
 from swarmd.network.addresses import Reachable, reachable
 from swarmd.network.agreement import agreement_of
 from swarmd.network.identity import identity_path, load_or_create
 from swarmd.network.invite import MOST_PEERS, Invite, decode, encode, plain_datasets
+from swarmd.place import Place
 from swarmd.system.exits import ConfigurationError
 from swarmd.tasks.mix import ENVIRONMENT
 from swarmd.unbuilt import refuse_what_is_not_built
 
 _NOTHING = Pending(swarm_drop_in.NAME, "")
 """As if this node were in no swarm by its own drop-in."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a node's settings and its state are. config: None for the default one."""
-
-    config: Path | None
-    main: Path
-    state: Path
-    environ: Mapping[str, str]
-
-    @property
-    def drop_in(self) -> Path:
-        return own_folder(self.main) / swarm_drop_in.NAME
-
-    def load(self, pending: Pending | None = None) -> Config:
-        """The configuration. Raises ConfigurationError."""
-        try:
-            return load_config(self.config, self.environ, pending)
-        except ConfigErrors as errors:
-            raise ConfigurationError(f"the configuration cannot be used:\n{errors}") from None
-
-    def written(self, key: str, pending: Pending | None = None) -> Written | None:
-        return written(self.config, self.environ, key, pending)
-
-    def wrote(self, setting: Written) -> bool:
-        """Whether it stands in this node's own drop-in."""
-        return Path(setting.place.rpartition(":")[0]) == self.drop_in
 
 
 @dataclass(frozen=True)
@@ -187,8 +158,7 @@ def leave(place: Place) -> tuple[str, str | None]:
         raise ConfigurationError(f"without {place.drop_in}, {error}\nmend that first; nothing has changed") from None
     swarm_drop_in.remove(place.drop_in)
     secret = place.state / swarm_secret.FILE_NAME
-    for file in (secret, _aside(secret)):
-        as_owner(place.state, functools.partial(swarm_secret.remove_swarm_secret, file))
+    as_owner(place.state, lambda: secret_change.remove(secret))
     left = place.written("swarm.id")
     return str(current.value) if current is not None else "", left.place if left is not None and left.value else None
 
@@ -304,43 +274,12 @@ def _become_member(place: Place, config: Config, text: str, secret: str | None) 
     _identity(place, config)
     path = place.state / swarm_secret.FILE_NAME
     if secret is not None:
-        as_owner(place.state, lambda: _put_secret(path, secret))
+        as_owner(place.state, lambda: secret_change.begin(path, secret))
     try:
         swarm_drop_in.write(place.drop_in, swarm_drop_in.with_agreement(text, agreement_of(config).hash))
     except ConfigurationError:
         if secret is not None:
-            as_owner(place.state, lambda: _back_to_the_old_secret(path))
+            as_owner(place.state, lambda: secret_change.take_back(path))
         raise
     if secret is not None:
-        as_owner(place.state, lambda: swarm_secret.remove_swarm_secret(_aside(path)))
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.old")
-
-
-def _put_secret(path: Path, secret: str) -> None:
-    """Writes the secret; one that was there, which the drop-in still names, stays beside it until that is written."""
-    swarm_secret.remove_swarm_secret(_aside(path))
-    try:
-        os.link(path, _aside(path))
-    except FileNotFoundError:  # none was there
-        pass
-    except OSError as error:
-        raise ConfigurationError(f"{path}: the old secret cannot be kept meanwhile: {error.strerror}") from error
-    try:
-        swarm_secret.write_swarm_secret(path, secret)
-    except ConfigurationError:
-        swarm_secret.remove_swarm_secret(_aside(path))
-        raise
-
-
-def _back_to_the_old_secret(path: Path) -> None:
-    try:
-        os.replace(_aside(path), path)  # needs no room on a full disk
-    except FileNotFoundError:
-        swarm_secret.remove_swarm_secret(path)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path}: the old secret cannot be put back: {error.strerror}; it is in {_aside(path)}"
-        ) from error
+        as_owner(place.state, lambda: secret_change.finish(path))

@@ -18,9 +18,10 @@ from typing import Any
 from swarmd import membership
 from swarmd.as_owner import as_owner, members_state
 from swarmd.config import DEFAULT_PATH
-from swarmd.membership import Member, Place
+from swarmd.membership import Member
 from swarmd.neighbours import port_notes
 from swarmd.network import identity
+from swarmd.place import Place
 from swarmd.system.exits import EXIT_OK, ConfigurationError
 from swarmd.system.installation import installation
 from swarmd.system.redaction import one_line

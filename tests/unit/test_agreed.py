@@ -10,7 +10,7 @@ import pytest
 
 from swarmd import membership
 from swarmd.agreed import compare, warn_of_disagreement
-from swarmd.membership import Place
+from swarmd.place import Place
 
 LISTEN = "network: {listen: [/ip4/203.0.113.7/tcp/38751]}\n"
 

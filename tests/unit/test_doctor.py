@@ -19,8 +19,8 @@ from swarmd import doctor_machine, doctor_network, doctor_swarm, membership
 from swarmd.config import load_config
 from swarmd.doctor import examine, finding_lines
 from swarmd.doctor_look import Finding, Look
-from swarmd.membership import Place
 from swarmd.monitor.status import ChildStatus, MemoryStatus, NetworkStatus, Status, StatusFile
+from swarmd.place import Place
 from swarmd.system.installation import installation
 
 SERVICE = installation(None)

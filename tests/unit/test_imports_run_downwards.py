@@ -29,8 +29,8 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 WIRING = {
     "agreed", "arguments", "as_owner", "assembly", "beginning", "bootnode", "choosing", "doctor", "doctor_look",
     "doctor_machine", "doctor_network", "doctor_swarm", "export", "fetching", "heldout", "located", "membership",
-    "neighbours", "peers", "plan", "planned", "reload", "report_commands", "restarts", "stopped", "swarm_commands",
-    "swarm_drop_in", "swarming", "trained", "unbuilt",
+    "neighbours", "peers", "place", "plan", "planned", "reload", "report_commands", "restarts", "stopped",
+    "swarm_commands", "swarm_drop_in", "swarming", "trained", "unbuilt",
 }  # fmt: skip
 
 # What a room must not load, even inside a function. web3 raises the recursion limit of its process, which

@@ -14,11 +14,12 @@ import pytest
 from swarmd import arguments, membership, swarm_drop_in
 from swarmd.config import Config
 from swarmd.config.swarm import MOST_NODES
-from swarmd.membership import Member, Place
+from swarmd.membership import Member
 from swarmd.network.agreement import agreement_of
 from swarmd.network.identity import load
 from swarmd.network.invite import decode, encode
 from swarmd.network.swarm_secret import read_swarm_secret
+from swarmd.place import Place
 from swarmd.system.exits import ConfigurationError
 
 LISTEN = "network: {listen: [/ip4/203.0.113.7/tcp/38751]}\n"
