@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from swarmd.network.addresses import is_circuit
 from swarmd.network.bootstrap import Bootstrap
 from swarmd.network.contacts import Contacts
 from swarmd.network.dht_calls import DhtCalls, Traffic, key_id
@@ -43,7 +44,7 @@ class NodeSettings:
     """state: where peers.json lies. identity: an existing libp2p key file. peers: multiaddresses with peer ids.
 
     listen, announce: multiaddresses; with nothing in listen the node only calls others, and keeps no records for
-    them. relay: be reachable through relays, by preference those among the peers.
+    them. relay: relay for others, and where nobody can call this node be called through those of the peers that do.
     """
 
     state: Path
@@ -88,8 +89,9 @@ class SwarmNode:
         self._calls.on_new_node = self._handover.to_new_node
         self._bootstrap = Bootstrap(self._calls, settings.peers, RememberedPeers(settings.state))
         daemon = DaemonSettings(
-            settings.identity, sockets.path, settings.listen, settings.announce, settings.relay, settings.peers
-        )
+            settings.identity, sockets.path, settings.listen, settings.announce, settings.relay,
+            _one_address_each(settings.peers, peer_id),
+        )  # fmt: skip
         self._supervisor = Supervisor(daemon, self._attach, self._detach)
         self._tasks: list[asyncio.Task[None]] = []
         self._addresses: tuple[str, ...] = ()
@@ -167,7 +169,7 @@ class SwarmNode:
         await search.run(time.monotonic() + deadline * _SEARCH_SHARE)
         nearest = search.nearest(place, REPLICAS)
         if not nearest:
-            return not self.connected_peers or (bool(self._settings.listen) and not len(self._calls.contacts))
+            return not self.connected_peers or (self._calls.offered and not len(self._calls.contacts))
         timeout = max(0.1, min(_STORE_SECONDS, end - time.monotonic()))
         stored = await asyncio.gather(
             *(self._calls.store(peer_id, place, {subkey: (wrapped, expires)}, timeout) for _, peer_id in nearest)
@@ -265,3 +267,13 @@ class SwarmNode:
             await asyncio.wait_for(self._bootstrap.remember(), 3.0)
         await self._supervisor.close()
         self._sockets.close()
+
+
+def _one_address_each(peers: Iterable[str], own: str) -> tuple[str, ...]:
+    """The first address of each peer: of relays that p2pd is told twice it waits for the second as for another one."""
+    first: dict[str, str] = {}
+    for text in peers:
+        parsed = parse_address(text)
+        if parsed is not None and parsed[0] != own and not is_circuit(parsed[1]):
+            first.setdefault(parsed[0], text)
+    return tuple(first.values())

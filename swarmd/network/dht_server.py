@@ -28,6 +28,9 @@ _MOST_KEYS_FOUND = 64
 _MOST_ITEMS_STORED = 256
 # hivemind's messages end at 4 MiB, and a longer reply is not sent at all: the asker would wait in vain.
 _REPLY_BYTES = 15 * 2**18
+# Through a relay a connection takes 128 KiB each way (libp2p's limit, see p2p_daemon) and then breaks. A second one is
+# made for a call that breaks (dht_calls), so that two replies on the way at the same time do no harm.
+_RELAYED_REPLY_BYTES = 40 * 2**10
 # Replies that p2pd has not yet taken; beyond, who asks gets neighbours only.
 _MOST_WAITING = 16
 _CALLS_BACK_AT_ONCE = 8
@@ -68,6 +71,7 @@ class DhtServer(ServicerBase):
     async def rpc_reach(self, request: dht_pb2.PingRequest, context: P2PContext) -> dht_pb2.PingResponse:
         """Not hivemind's: whether the asker can be called; dht_time 0 says that it was not tried."""
         self._count(request, context)
+        self._calls.met(request.peer, str(context.remote_id))
         reached = await self._reach.try_peer(str(context.remote_id))
         return dht_pb2.PingResponse(dht_time=0.0 if reached is None else time.time(), available=bool(reached))
 
@@ -111,7 +115,8 @@ class DhtServer(ServicerBase):
         keys = request.keys[:_MOST_KEYS_FOUND]
         busy = waiting_messages(self._calls.p2p) > _MOST_WAITING
         response = dht_pb2.FindResponse(peer=self._calls.info)
-        room, turns = _REPLY_BYTES, Turns()
+        relayed = await self._reach.through_relay(str(context.remote_id))
+        room, turns = _RELAYED_REPLY_BYTES if relayed else _REPLY_BYTES, Turns()
         for number, key in enumerate(keys):
             await turns.pass_on()
             place = read_id(key) or 0

@@ -12,14 +12,17 @@ import errno
 import json
 import logging
 import os
+import re
 import secrets
 import socket
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from swarmd.network.addresses import is_circuit
 from swarmd.network.hivemind_dht import DEFAULT_MAX_MSG_SIZE, P2P, Multiaddr, P2PDaemonError, p2pclient, p2pd_path
 from swarmd.system.child import die_with
 
@@ -32,6 +35,9 @@ _END_SECONDS = 2.0
 _MEMORY = "256MiB"
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
+# /p2p, a length, a CID of version 1 for a libp2p key, then the multihash (SHA-256, or the key itself).
+_ID_AS_CID = re.compile(rb"\xa5\x03(.)\x01\x72(?=\x12\x20|\x00\x24)", re.DOTALL)
+
 _log = logging.getLogger("swarmd")
 
 
@@ -43,7 +49,8 @@ class PortTaken(Exception):
 class DaemonSettings:
     """identity: an existing libp2p key file. listen empty: nothing is listened on, others are only called.
 
-    relay: be reachable through relays, and relay for others. relays: those to prefer (multiaddresses with peer ids).
+    relay: call others through relays, and relay for them. relays: where, if nobody can call this node, to be called
+    through (multiaddresses with peer ids, one a peer); those that relay, and have public addresses, are used.
     sockets: a directory of ours, on a path of less than 80 characters, for the control sockets.
     """
 
@@ -57,6 +64,7 @@ class DaemonSettings:
 
 def arguments(settings: DaemonSettings, control: Multiaddr) -> list[str]:
     """p2pd's command line (p2pd -help). No -bootstrapPeers: with one that is away it does not start at all."""
+    relays = settings.relays if settings.relay else ()
     given = {
         "id": settings.identity,
         "listen": control,
@@ -68,11 +76,17 @@ def arguments(settings: DaemonSettings, control: Multiaddr) -> list[str]:
         "b": 0,
         "connManager": 1,
         "natPortMap": 0,
+        # With it peers with public addresses try whether this node can be called. Where not, it looks for a relay.
         "autonat": int(settings.relay),
+        # This alone makes a relay of it, with libp2p's limits: 128 KiB each way and 2 minutes a circuit. relayService
+        # would start a second one with limits of its own in its place, as soon as the node is known as public: who has
+        # booked a place at the first is then refused.
         "relay": int(settings.relay),
-        "relayService": int(settings.relay),
-        "autoRelay": int(settings.relay),
-        "trustedRelays": ",".join(settings.relays) or None if settings.relay else None,
+        "relayService": 0,
+        "autoRelay": int(bool(relays)),
+        "trustedRelays": ",".join(relays) or None,
+        # With discovery three minutes pass before the first relay is asked.
+        "relayDiscovery": 0,
         "quic": 0,
         "tls": 1,
         "idleTimeout": "30s",
@@ -124,13 +138,20 @@ class PendingCalls(dict[UUID, asyncio.Future[Any]]):
 
 
 class Daemon(P2P):
-    """A running p2pd and the connection to it. As hivemind's P2P, but for how it starts."""
+    """A running p2pd and the connection to it. As hivemind's P2P, but for how it starts.
+
+    relay: whether there may be connections through relays. relayed: whether others can call this node through one.
+    """
+
+    relay = relayed = False
+    _relay_lost: float | None = None
 
     @classmethod
     async def launch(cls, settings: DaemonSettings) -> Daemon:
         """Starts p2pd. PortTaken; P2PDaemonError or OSError where it does not start, with its last line."""
         check_ports(settings.listen)
         self = cls()
+        self.relay = settings.relay
         name = secrets.token_hex(4)
         self._daemon_listen_maddr = Multiaddr(f"/unix{settings.sockets}/p2pd-{name}.sock")
         self._client_listen_maddr = Multiaddr(f"/unix{settings.sockets}/client-{name}.sock")
@@ -211,10 +232,23 @@ class Daemon(P2P):
                 self.peer_id, self._visible_maddrs = await self._client.identify()
         except (OSError, EOFError, ValueError, P2PDaemonError):
             return False
+        self._look_for_relay()
         # hivemind keeps a task for each request that its sender gave up.
         for call in [call for call, task in control._handler_tasks.items() if task.done()]:
             control._handler_tasks.pop(call, None)
         return True
+
+    def _look_for_relay(self) -> None:
+        before, self.relayed = self.relayed, any(is_circuit(str(address)) for address in self._visible_maddrs)
+        if self.relayed:
+            self._relay_lost = None
+        elif before:
+            self._relay_lost = time.monotonic()
+
+    @property
+    def without_relay(self) -> float:
+        """Seconds since it lost its last relay; 0.0 while it has one, or never had."""
+        return 0.0 if self._relay_lost is None else time.monotonic() - self._relay_lost
 
     async def kill(self) -> None:
         """Ends p2pd at once, hung or not, and takes its sockets away."""
@@ -230,6 +264,15 @@ class Daemon(P2P):
         except TimeoutError:
             _log.warning("p2pd (pid %d) does not end", self.pid)
         Path(self._daemon_listen_maddr["unix"]).unlink(missing_ok=True)
+
+
+def dialable(address: str) -> Multiaddr:
+    """A multiaddress without the peer's id, for p2pd to connect to.
+
+    Inside one through a relay is the relay's id, which hivemind writes as a CID; libp2p knows it as a multihash only.
+    """
+    raw = Multiaddr(address).to_bytes()
+    return Multiaddr(_ID_AS_CID.sub(lambda found: b"\xa5\x03" + bytes([found[1][0] - 2]), raw))
 
 
 def waiting_messages(p2p: Any) -> int:

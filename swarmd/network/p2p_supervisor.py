@@ -1,5 +1,5 @@
 """Keeps p2pd running: one that has died, hangs or takes too much memory is replaced by another with the same identity,
-within five seconds.
+within five seconds; and one that has lost its relay, which would not look for it again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ _PORT_SECONDS = 3.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 10.0
 _BEAT_SECONDS = 0.25
 _FEWEST_BEATS = 6
+# go-libp2p asks a relay that it has lost for a place again after an hour (p2p/host/autorelay, backoff).
+_NO_RELAY_SECONDS = 30.0
 # Twice of what Go's collector aims at in p2p_daemon, and ten times of what p2pd needs in a swarm of hundreds.
 _MOST_MEMORY = 512 * 2**20
 
@@ -59,6 +61,8 @@ class Supervisor:
                 await self._replace("has died or hangs")
             elif (memory := daemon.memory) > _MOST_MEMORY:
                 await self._replace(f"takes {memory >> 20} MiB of memory, {_MOST_MEMORY >> 20} are allowed")
+            elif daemon.without_relay > _NO_RELAY_SECONDS:
+                await self._replace(f"has lost its relay, and has been without one for {daemon.without_relay:.0f} s")
             else:
                 await self._wait_or_death(daemon)
 

@@ -18,7 +18,9 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 
+from swarmd.network.addresses import is_circuit
 from swarmd.network.dht_calls import DhtCalls
+from swarmd.network.p2p_daemon import Daemon
 
 _TRY_SECONDS = 4.0
 _ANSWER_SECONDS = 8.0
@@ -31,6 +33,10 @@ _ASK_SECONDS = 15.0
 _NOBODY_SECONDS = 1.0
 _RECENT_SECONDS = 40.0
 _VERDICTS = 4
+# Who offers to keep records is asked for them by all, also by those that cannot connect to it, and records that lie on
+# such nodes alone are lost to them. So a node that nobody has reached for two minutes does not offer it. As many liars
+# in a row would be needed to talk it out of it.
+_STEADY_VERDICTS = 8
 
 _log = logging.getLogger("swarmd")
 
@@ -40,22 +46,29 @@ class Reach:
 
     def __init__(self, calls: DhtCalls) -> None:
         self._calls = calls
-        self._verdicts: deque[bool] = deque(maxlen=_VERDICTS)
+        self._verdicts: deque[bool] = deque(maxlen=_STEADY_VERDICTS)
         self._tried: OrderedDict[str, tuple[float, bool]] = OrderedDict()
         self._under_way = 0
 
     def verdict(self) -> bool | None:
         """Whether one of the last peers that tried has reached this node; None while none has tried."""
-        return any(self._verdicts) if self._verdicts else None
+        return any(list(self._verdicts)[-_VERDICTS:]) if self._verdicts else None
+
+    def _steadily_shut(self) -> bool:
+        return len(self._verdicts) == _STEADY_VERDICTS and not any(self._verdicts)
 
     async def run(self) -> None:
-        """Asks a connected peer, drawn at random, from time to time, for ever."""
+        """Asks a connected peer, drawn at random, from time to time, for ever, and offers others to keep their records
+        unless they cannot connect to here for that.
+        """
         while True:
             peers = sorted(self._calls.contacts.recent(_RECENT_SECONDS))
             if peers:
                 told = await self._calls.could_connect(random.choice(peers), _ANSWER_SECONDS)
                 if told is not None:
                     self._verdicts.append(told)
+            p2p = self._calls.p2p
+            self._calls.offer(not self._steadily_shut() or (isinstance(p2p, Daemon) and p2p.relayed))
             await asyncio.sleep((_ASK_SECONDS if peers else _NOBODY_SECONDS) * random.uniform(0.75, 1.25))
 
     async def try_peer(self, peer_id: str) -> bool | None:
@@ -79,6 +92,14 @@ class Reach:
             self._tried.popitem(last=False)
         return reached
 
+    async def through_relay(self, peer_id: str) -> bool:
+        """Whether all connections to the peer lead through relays."""
+        p2p = self._calls.p2p
+        if not isinstance(p2p, Daemon) or not p2p.relay:
+            return False
+        addresses = await self._addresses(peer_id)
+        return bool(addresses) and all(map(is_circuit, addresses))
+
     async def _addresses(self, peer_id: str) -> list[str]:
         p2p = self._calls.p2p
         if p2p is None:
@@ -96,8 +117,8 @@ class Reach:
 def _ends(addresses: Iterable[str]) -> Iterator[tuple[str, int]]:
     """(host, port) of those that are plain TCP addresses; one through a relay says nothing of the node itself."""
     for address in addresses:
-        _, protocol, host, transport, port, *rest = [*address.split("/"), "", "", "", ""]
-        if protocol in ("ip4", "ip6") and transport == "tcp" and "p2p-circuit" not in rest:
+        _, protocol, host, transport, port, *_ = [*address.split("/"), "", "", "", ""]
+        if protocol in ("ip4", "ip6") and transport == "tcp" and not is_circuit(address):
             yield str(ipaddress.ip_address(host)), int(port)
 
 

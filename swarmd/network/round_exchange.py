@@ -29,6 +29,8 @@ _KNOWN_ROUNDS = 3
 _ENOUGH = 0.75
 # Of the time until the answer must be there, what is left for admitting what was read last.
 _RESERVE_SECONDS, _RESERVE_SHARE = 2.0, 0.2
+# Of the time that is left, what telling which records of some keys are worth reading may take.
+_SIFTING_SHARE = 0.5
 # The round is not held up by a record that nobody takes.
 _PUBLISHED_SECONDS = 1.0
 
@@ -205,8 +207,12 @@ class RoundExchange:
 
         async def worth_reading(some: Sequence[str], seconds: float) -> Found:
             found = self._raws(number, await self._space.gather(some, seconds))
+            # The other half is for the keys that follow and for admission: a flood of names under one key, for which
+            # there is never time enough, would take it all.
+            now = time.monotonic()
+            enough = now + _SIFTING_SHARE * (end - now)
             sifted: dict[str, dict[str, tuple[bytes, float]]] = {key: {} for key in some}
-            for raw in await asyncio.to_thread(self._admission.sift, found, round, end):
+            for raw in await asyncio.to_thread(self._admission.sift, found, round, enough):
                 sifted[raw.key][raw.subkey] = raw.value, raw.expires
             return sifted
 

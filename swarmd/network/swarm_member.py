@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from swarmd.network.addresses import is_circuit
 from swarmd.network.dht_node import NodeSettings, PeerSeen, SwarmNode
 from swarmd.network.dialects import WireLimits, dialect_for
 from swarmd.network.hivemind_dht import P2PDaemonError
@@ -156,10 +157,10 @@ class SwarmMember:
         )
 
     def _address_of(self, peer_id: str) -> str | None:
-        """The IP address from which a peer is connected, None for one that is not."""
+        """The IP address from which a peer is connected, None for one that is not, or through a relay only."""
         for address in self._peer_addresses.get(peer_id, ()):
             parts = address.split("/")
-            if len(parts) > 2 and parts[1] in ("ip4", "ip6"):
+            if len(parts) > 2 and parts[1] in ("ip4", "ip6") and not is_circuit(address):
                 return parts[2]
         return None
 

@@ -1,8 +1,9 @@
-"""A small internet of network namespaces: hosts on a bridge by long and bad wires, and one behind a router with NAT.
+"""A small internet of network namespaces: hosts on a bridge by long and bad wires, and others behind routers with NAT.
 
     [bridge in a namespace of its own] --- wire --- host 0
                                        --- wire --- host 1
                                        --- wire --- router (masquerade, no port open) --- veth --- host 2
+                                       --- ...
 
 The machine's own interfaces, routes and rules are not touched. Root only.
 """
@@ -26,7 +27,10 @@ DELAY, LOSS = 0.100, 0.05
 twenty each way."""
 
 _NET = "10.88.0"
-_HOME = "192.168.88"
+_HOME = "192.168"
+PUBLIC = "192.175.48"
+"""An address block that libp2p and Python hold for a public one, and that is no provider's (AS112, RFC 7535)."""
+
 _ROUTER = """
 table ip nat {
   chain out {
@@ -81,9 +85,13 @@ class Host:
 
 
 class Internet:
-    """hosts: two of their own address, and one behind the router. A context manager, which removes it all."""
+    """hosts: two of their own address, then one behind each of the routers. A context manager, which removes it all.
 
-    def __init__(self) -> None:
+    net: the first three numbers of the addresses. delay, loss: of each wire, see slow_wires.
+    """
+
+    def __init__(self, routers: int = 1, net: str = _NET, delay: float = DELAY, loss: float = LOSS) -> None:
+        self._routers, self._net, self._delay, self._loss = routers, net, delay, loss
         self._name = f"swarmd-{os.getpid()}-{next(_numbers)}"
         self._made: list[str] = []
         self._wires: subprocess.Popen[str] | None = None
@@ -105,22 +113,30 @@ class Internet:
         bridge = self._namespace("bridge")
         _ip("-n", bridge, "link", "add", "br0", "type", "bridge", "stp_state", "0")
         _ip("-n", bridge, "link", "set", "br0", "up")
-        ends = [self._namespace(name) for name in ("host0", "host1", "router")]
-        self._lay_wires([Wire((end, "eth0"), (bridge, f"port{n}"), DELAY, LOSS) for n, end in enumerate(ends)])
+        routers = [f"router{number}" for number in range(self._routers)]
+        ends = [self._namespace(name) for name in ("host0", "host1", *routers)]
+        self._lay_wires(
+            [Wire((end, "eth0"), (bridge, f"port{n}"), self._delay, self._loss) for n, end in enumerate(ends)]
+        )
         for number, end in enumerate(ends):
             _ip("-n", bridge, "link", "set", f"port{number}", "master", "br0", "up")
-            _ip("-n", end, "address", "add", f"{_NET}.{number + 1}/24", "dev", "eth0")
+            _ip("-n", end, "address", "add", f"{self._net}.{number + 1}/24", "dev", "eth0")
             _ip("-n", end, "link", "set", "eth0", "up")
-        router, hidden = ends[2], self._namespace("host2")
+        seen = [f"{self._net}.{number + 1}" for number in range(len(ends))]
+        self.hosts = [Host(end, address, address) for end, address in zip(ends[:2], seen, strict=False)]
+        for number, router in enumerate(ends[2:], start=2):
+            self.hosts.append(self._behind(router, number, seen[number]))
+
+    def _behind(self, router: str, number: int, seen_at: str) -> Host:
+        home, hidden = f"{_HOME}.{86 + number}", self._namespace(f"host{number}")
         _ip("-n", router, "link", "add", "home", "type", "veth", "peer", "name", "eth0", "netns", hidden)
-        for namespace, device, address in ((router, "home", f"{_HOME}.1"), (hidden, "eth0", f"{_HOME}.2")):
+        for namespace, device, address in ((router, "home", f"{home}.1"), (hidden, "eth0", f"{home}.2")):
             _ip("-n", namespace, "address", "add", f"{address}/24", "dev", device)
             _ip("-n", namespace, "link", "set", device, "up")
-        _ip("-n", hidden, "route", "add", "default", "via", f"{_HOME}.1")
+        _ip("-n", hidden, "route", "add", "default", "via", f"{home}.1")
         _ip("netns", "exec", router, "nft", "-f", "-", text=_ROUTER)
         _ip("netns", "exec", router, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
-        self.hosts = [Host(end, f"{_NET}.{number + 1}", f"{_NET}.{number + 1}") for number, end in enumerate(ends[:2])]
-        self.hosts.append(Host(hidden, f"{_HOME}.2", f"{_NET}.3"))
+        return Host(hidden, f"{home}.2", seen_at)
 
     def _namespace(self, name: str) -> str:
         full = f"{self._name}-{name}"
@@ -136,6 +152,15 @@ class Internet:
         )  # fmt: skip
         assert self._wires.stdout is not None
         assert self._wires.stdout.readline() == "ready\n", "the wires are laid"
+
+    def forward(self, number: int, port: int) -> None:
+        """The router of a hidden host from now on passes TCP connections to this port on to the host."""
+        router, host = f"{self._name}-router{number - 2}", self.hosts[number].address
+        _ip("netns", "exec", router, "nft", "-f", "-", text=f"""
+            add chain ip nat in {{ type nat hook prerouting priority dstnat; }}
+            add rule ip nat in iifname "eth0" tcp dport {port} dnat to {host}
+            add rule ip gate through iifname "eth0" tcp dport {port} accept
+        """)
 
     def cut(self, number: int) -> None:
         """The bridge no longer hears this host, nor the host anybody; its own link stays up."""

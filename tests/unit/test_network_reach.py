@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from swarmd.network import reach as reaching
 from swarmd.network.contacts import Contacts
+from swarmd.network.p2p_daemon import Daemon
 from swarmd.network.reach import Reach
 
 
@@ -44,3 +50,70 @@ def test_a_new_connection_tells_who_listens_and_who_only_calls() -> None:
 
 def test_nothing_is_told_before_somebody_has_tried() -> None:
     assert Reach(Calls()).verdict() is None  # type: ignore[arg-type]
+
+
+class Unstarted(Daemon):
+    """Connected to these peers, but no process: there is nothing to end."""
+
+    def __init__(self, **listed: list[str]) -> None:
+        self._listed = listed
+
+    async def list_peers(self) -> list[Any]:
+        return [SimpleNamespace(peer_id=peer, addrs=addresses) for peer, addresses in self._listed.items()]
+
+    def __del__(self) -> None:
+        pass
+
+
+class Told(Calls):
+    """A peer that says in turn whether it could connect, and what is offered to it after each answer."""
+
+    def __init__(self, answers: Iterable[bool | None], p2p: Any = None) -> None:
+        super().__init__()
+        self.p2p, self._answers, self.offers = p2p, iter(answers), list[bool]()
+        self.contacts.heard_from("a peer")
+
+    async def could_connect(self, peer_id: str, timeout: float) -> bool | None:
+        for answer in self._answers:
+            return answer
+        raise EOFError
+
+    def offer(self, offered: bool) -> None:
+        self.offers.append(offered)
+
+
+def offers(answers: Iterable[bool | None], monkeypatch: pytest.MonkeyPatch, p2p: Any = None) -> list[bool]:
+    monkeypatch.setattr(reaching, "_ASK_SECONDS", 0.0)
+    told = Told(answers, p2p)
+    with contextlib.suppress(EOFError):
+        asyncio.run(Reach(told).run())  # type: ignore[arg-type]
+    return told.offers
+
+
+def test_a_node_that_nobody_has_reached_for_long_offers_nothing_until_somebody_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert offers([False] * 9 + [None, True, False], monkeypatch) == [True] * 7 + [False] * 3 + [True] * 2
+    # One peer in eight suffices: others may be behind a firewall of their own.
+    assert all(offers([True, *[False] * 7] * 4, monkeypatch))
+
+
+def test_a_node_that_is_called_through_a_relay_offers_to_keep_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = Unstarted()
+    assert offers([False] * 9, monkeypatch, daemon)[-1] is False
+    daemon.relayed = True
+    assert all(offers([False] * 9, monkeypatch, daemon))
+
+
+def test_only_who_relays_looks_who_is_connected_through_a_relay() -> None:
+    async def run() -> None:
+        circuit, direct = "/ip4/192.0.2.1/tcp/1/p2p/QmX/p2p-circuit", "/ip4/192.0.2.2/tcp/1"
+        daemon = Unstarted(relayed=[circuit], both=[circuit, direct], direct=[direct])
+        reach = Reach(Told([], daemon))  # type: ignore[arg-type]
+        assert not await reach.through_relay("relayed")
+        daemon.relay = True
+        assert [await reach.through_relay(peer) for peer in ("relayed", "both", "direct", "gone")] == [
+            True, False, False, False,
+        ]  # fmt: skip
+
+    asyncio.run(run())

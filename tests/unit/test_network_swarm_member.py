@@ -61,6 +61,14 @@ def test_a_new_exchange_ends_the_one_before(tmp_path: Path) -> None:
     asyncio.run(calls())
 
 
+def test_who_is_connected_through_a_relay_has_no_address_of_its_own(tmp_path: Path) -> None:
+    """The relay's would have all of them share its quota."""
+    member = SwarmMember(settings(tmp_path))
+    circuit = "/ip4/192.0.2.1/tcp/1/p2p/QmX/p2p-circuit"
+    member._peer_addresses = {"relayed": (circuit,), "both": (circuit, "/ip4/192.0.2.2/tcp/1")}
+    assert [member._address_of(peer) for peer in ("relayed", "both", "gone")] == [None, "192.0.2.2", None]
+
+
 def test_a_member_that_cannot_prepare_itself_ends_its_process() -> None:
     async def broken() -> None:
         raise MemoryError("no room for the mix")
