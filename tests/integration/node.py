@@ -43,9 +43,9 @@ def until(what: Callable[[], Any], seconds: float = PATIENCE, *, every: float = 
 class Preloaded:
     """The process that forks; see preloaded.py."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = "tests.integration.preloaded") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.preloaded"],
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, env=environment(),
         )  # fmt: skip
         self._pids: queue.Queue[int] = queue.Queue()

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmd.network import publication
+from swarmd.network import admission_rules, publication
+from swarmd.network.dialects import Dialect
 from swarmd.network.publication import outlives
 from swarmd.network.refusals import Reason
 from swarmd.network.round_exchange import Exchanged, RoundExchange
@@ -38,6 +39,32 @@ def test_names_without_a_signature_are_nobody_seen_and_nobody_waited_for() -> No
     exchanged = run(share(one))
     assert {group.peer_id for group in exchanged.groups} == {victim.peer_id}
     assert (exchanged.seen, one.known, exchanged.refused) == (1, 1, {Reason.UNSIGNED: len(invented)})
+
+
+def test_a_flood_of_names_that_there_is_no_time_for_leaves_time_for_the_peers_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    space, rng, worth = Space(), random.Random(3), admission_rules.is_worth_reading
+
+    def slowly(raw: admission_rules.RawRecord, dialect: Dialect) -> None:
+        time.sleep(0.001 if raw.value == b"junk" else 0.0)  # all of them take three times the exchange
+        worth(raw, dialect)
+
+    monkeypatch.setattr(admission_rules, "is_worth_reading", slowly)
+    one = exchange(space)
+    space.put(victim, ROUND - 1)
+    space.put(victim)
+
+    async def rounds() -> Exchanged:
+        await share(one, ROUND - 1)
+        for _ in range(3000):
+            name = "Qm" + "".join(rng.choices("abcdefgh", k=44))
+            space.records[OWN.key_for(ROUND, victim.peer_id)][name] = b"junk", NOW + 9.0
+        return await share(one, ROUND, seconds=1.0)
+
+    exchanged = run(rounds())
+    assert {group.peer_id for group in exchanged.groups} == {victim.peer_id}
+    assert exchanged.refused[Reason.NO_TIME] > 1000
 
 
 def test_of_whom_is_missing_only_its_key_is_asked_for_and_it_is_waited_for_once() -> None:
