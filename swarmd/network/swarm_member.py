@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -138,6 +139,10 @@ class SwarmMember:
             self._node, self._dialect, admission, mix, self._identity, swarm_id, limits.peers_per_round,
             self._settings.model, self._address_of,
         )  # fmt: skip
+        # A full collection would walk through all that reasoning-gym has loaded, and who floods this node with records
+        # brings on one after the other (docs.python.org/3/library/gc.html, freeze).
+        gc.collect()
+        gc.freeze()
         return admission, exchange
 
     def state(self) -> NetworkState:

@@ -29,17 +29,13 @@ rounds each, and are kept after each turn; what the table says is of the last ro
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from swarmd.system.startup import prepare_process
 
@@ -49,6 +45,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 from tests.bench import sapo_report  # noqa: E402  (the environment comes first)
 from tests.bench.sapo_swarm import ARMS, Swarm, add, common, yardstick  # noqa: E402
+from tests.bench.turns import PROGRESS_FILE, play_all, progress_of, say, settled, told, write  # noqa: E402
 
 ROUNDS, EVERY, SEEDS, HELDOUT = 100, 20, (1, 2, 3), 500
 START = "start"
@@ -66,29 +63,14 @@ class Turn:
     heldout: int
 
 
-@dataclass
-class Progress:
-    """Where a run is. counters: of each node's trainer, with its files in the folder `round-N`. curve: a row an
-    evaluation: round, sampled and greedy of each node, counts of the rounds since the row before."""
-
-    round: int = 0
-    counters: list[dict[str, Any]] = field(default_factory=list)
-    curve: list[dict[str, Any]] = field(default_factory=list)
-    cpu_seconds: float = 0.0
-
-
 def main() -> int:
     options = parse()
     work = Path(options.work)
     work.mkdir(parents=True, exist_ok=True)
-    settings = {"every": options.every, "heldout": options.heldout}
-    kept = work / "settings.json"
-    if kept.exists() and json.loads(kept.read_text()) != settings:
-        say(f"{work} holds runs with {kept.read_text()}; give the same --every and --heldout, or another --work")
+    if not settled(work, {"every": options.every, "heldout": options.heldout}):
         return 1
-    kept.write_text(json.dumps(settings))
     if options.minutes is None or options.minutes > 0:
-        play_all(options, work)
+        play_all(iter(turns_of(options, work)), play, options.workers, options.minutes)
     runs = sapo_report.load(work, options.seeds)
     if runs is None:
         say("nothing to report yet: not every run has been scored after its first turn")
@@ -117,27 +99,6 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def play_all(options: argparse.Namespace, work: Path) -> None:
-    """All turns that the time allows, two at once, in an order that keeps the runs abreast."""
-    deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
-    turns, longest = iter(turns_of(options, work)), 0.0
-    waiting: dict[Future[str], float] = {}
-    with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
-        while True:
-            while len(waiting) < options.workers:
-                if deadline is not None and time.monotonic() + 1.1 * longest > deadline:
-                    break
-                if (turn := next(turns, None)) is None:
-                    break
-                waiting[pool.submit(play, turn)] = time.monotonic()
-            if not waiting:
-                return
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                longest = max(0.8 * longest, time.monotonic() - waiting.pop(future))
-                say(future.result())
-
-
 def turns_of(options: argparse.Namespace, work: Path) -> Iterator[Turn]:
     """Those that are still to be played."""
     folder = str(work)
@@ -157,7 +118,7 @@ def play(turn: Turn) -> str:
     begun, cpu = time.monotonic(), time.process_time()
     work = Path(turn.folder)
     if turn.arm == START:
-        sampled, greedy = yardstick(turn.heldout).scores(Swarm(common(), ARMS["8-0"], turn.seed))
+        sampled, greedy = yardstick(turn.heldout).scores(Swarm(common(), ARMS["8-0"], turn.seed).nodes)
         write(work / f"{START}-{turn.seed}.json", {"round": 0, "sampled": sampled, "greedy": greedy})
         return f"seed {turn.seed}, before training: {told(sampled, greedy)}"
     folder = work / f"{turn.arm}-{turn.seed}"
@@ -169,7 +130,7 @@ def play(turn: Turn) -> str:
     counts: dict[str, float] = {}
     for round in range(progress.round, turn.to):
         add(counts, swarm.play(round))
-    sampled, greedy = yardstick(turn.heldout).scores(swarm)
+    sampled, greedy = yardstick(turn.heldout).scores(swarm.nodes)
     progress.counters = []
     for number, node in enumerate(swarm.nodes):
         kept = folder / f"round-{turn.to}" / str(number)
@@ -178,31 +139,10 @@ def play(turn: Turn) -> str:
     progress.round = turn.to
     progress.curve.append({"round": turn.to, "sampled": sampled, "greedy": greedy, "counts": counts})
     progress.cpu_seconds += time.process_time() - cpu
-    write(folder / "progress.json", asdict(progress))
+    write(folder / PROGRESS_FILE, asdict(progress))
     shutil.rmtree(before, ignore_errors=True)
     seconds = time.monotonic() - begun
     return f"seed {turn.seed}, {ARMS[turn.arm].title}, round {turn.to}: {told(sampled, greedy)}; {seconds:.0f} s"
-
-
-def progress_of(folder: Path) -> Progress:
-    kept = folder / "progress.json"
-    return Progress(**json.loads(kept.read_text())) if kept.exists() else Progress()
-
-
-def write(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(content))
-    beside.replace(path)
-
-
-def told(sampled: list[float], greedy: list[float]) -> str:
-    return f"held-out {sum(sampled) / len(sampled):.3f} sampled, {sum(greedy) / len(greedy):.3f} greedy"
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

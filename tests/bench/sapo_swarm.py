@@ -18,13 +18,15 @@ from swarmd.game.selection import draw_own, select
 from swarmd.game.stages import Branching, answer_stage, leave_stage, new_state
 from swarmd.tasks.answers import MAX_ANSWER_CHARS, extract_answer
 from swarmd.tasks.packing import pack_task
-from swarmd.tasks.reasoning import ReasoningData
+from swarmd.tasks.provenance import Task
+from swarmd.tasks.reasoning import PEERS_COMPLETIONS, ReasoningData
 from swarmd.tasks.rewards import ReasoningRewards
 from swarmd.tasks.scorer import Score, ScoreRequest
 from swarmd.tasks.scorer_process import scorer_of
 from swarmd.tasks.scorer_worker import Item, score_item
 from swarmd.tasks.verdicts import NO_ANSWER, TOO_LONG
-from swarmd.training.models import EMBEDDED
+from swarmd.training.models import EMBEDDED, LoadedModel
+from swarmd.training.recipe import Recipe
 from swarmd.training.rollouts import Completion
 from swarmd.training.trainer import GRPOTrainer
 from tests.bench.common import Common, open_common
@@ -95,17 +97,35 @@ def _scored(dataset: str, task: bytes, answer: str) -> Score:
 
 
 class Node:
-    """A node with weights, optimizer, tasks and noise of its own. seed: of all but the weights it starts with."""
+    """A node with weights, optimizer, tasks and noise of its own. seed: of all but the weights it starts with.
 
-    def __init__(self, common: Common, seed: int) -> None:
-        self.agent = new_node_id(seed)
+    agent: its id in the swarm; made of the seed if None. by_question: the task of a peer's group that comes with a
+    question instead of a provenance.
+    """
+
+    def __init__(
+        self,
+        common: Common,
+        seed: int,
+        agent: str | None = None,
+        swarm_id: str = _SWARM,
+        by_question: Callable[[str], Task | None] | None = None,
+    ) -> None:
+        self.agent = agent or new_node_id(seed)
         loaded = replace(common.loaded, model=copy.deepcopy(common.loaded.model))
-        self.trainer = GRPOTrainer(loaded, replace(common.recipe, seed=seed), common.rows_at_once)
+        self.trainer = self._trainer(loaded, replace(common.recipe, seed=seed), common.rows_at_once)
         self.trainer.own = self.agent
-        self._data = ReasoningData(common.mix, _SWARM, self.agent, common.tasks_per_round, None, 1, 0)
+        most = PEERS_COMPLETIONS * common.recipe.group_size
+        tasks = common.tasks_per_round
+        self._data = ReasoningData(
+            common.mix, swarm_id, self.agent, tasks, None, 1, 0, by_question=by_question, most_completions=most
+        )
         self._rewards = ReasoningRewards(ScorerHere())
         self._state = GameState(round=0, stage=0)
         self._tokens = 0
+
+    def _trainer(self, loaded: LoadedModel, recipe: Recipe, rows_at_once: int) -> GRPOTrainer:
+        return GRPOTrainer(loaded, recipe, rows_at_once)
 
     def answer(self, round: int) -> Record:
         """Draws the round's tasks and samples their groups; what a record would carry of them."""
@@ -187,10 +207,10 @@ class Yardstick:
         self._evaluator = Evaluator(environment, self, self._temperature)
         self._answering: GRPOTrainer | None = None
 
-    def scores(self, swarm: Swarm) -> tuple[list[float], list[float]]:
+    def scores(self, nodes: Sequence[Node]) -> tuple[list[float], list[float]]:
         """Of each node: sampled, greedy."""
         found: list[tuple[float, float]] = []
-        for node in swarm.nodes:
+        for node in nodes:
             self._answering = node.trainer
             found.append((self._evaluator.score(self._temperature).mean, self._evaluator.score(0.0).mean))
         return [sampled for sampled, _ in found], [greedy for _, greedy in found]
