@@ -65,7 +65,7 @@ class WatchedTrainer(GRPOTrainer):
 
 class HonestNode(Node):
     """A node with an identity, which signs what it shares and admits what others do. folder: where its reputation is
-    kept, None for nowhere. Of the time before `round` it remembers what a restarted node does."""
+    kept, None for nowhere."""
 
     def __init__(
         self, common: Common, dialect: Dialect, seed: int, author: Author, believing: bool, folder: Path | None
@@ -170,6 +170,10 @@ class HonestNode(Node):
                 self._claims[name] = claim.task
                 gathered.setdefault(peer, {})[name] = [_payload({"question": name}, claim.completions)]
         return gathered
+
+    def forgive(self) -> None:
+        """Forgets what it holds against anybody, quarantines too."""
+        self.reputation = self._admission.reputation = Reputation(None)
 
     def refused(self) -> Counter[str]:
         """Records and groups that admission has refused since the start: "<peer id>/refused: <reason>"."""

@@ -187,7 +187,7 @@ def behaviours(runs: Runs, arm: Arm) -> Iterator[str]:
     counts = runs.counts(arm.key)
     kinds = sorted(
         {name.partition("/")[0] for name in counts} - {"own", "honest", "nobody"},
-        key=lambda kind: -counts[f"{kind}/trained"],
+        key=lambda kind: (-counts[f"{kind}/trained"], kind),
     )
     yield f"{arm.title}: what became of each behaviour, a node and round in which it was played:"
     yield ""
@@ -198,7 +198,7 @@ def behaviours(runs: Runs, arm: Arm) -> Iterator[str]:
     for kind in kinds:
         times = counts[f"{kind}/node-rounds"]
         a_round = [
-            f"{counts[f'{kind}/{what}'] / times:.2f}"
+            f"{counts[f'{kind}/{what}'] / times:.1f}"
             for what in ("admitted", "used", "implausible", "too-long", "trained", "tokens")
         ]
         quarantine, shut_out = f"{counts[f'{kind}/in quarantine'] / times:.0%}", f"{counts[f'{kind}/shut out']:.0f}"
@@ -211,9 +211,11 @@ def behaviours(runs: Runs, arm: Arm) -> Iterator[str]:
     ]  # fmt: skip
     for character in sorted({entry[2] for entry in shut}):
         rounds = [entry[0] for entry in shut if entry[2] == character]
+        who = f"The {character}{'s' if arm.others.count(character) > 1 else ''}"
+        yield ""
         yield (
-            f"Put into quarantine: a peer that is {character}, {len(rounds)} times by the {HONEST * len(runs.seeds)} "
-            f"nodes, first in round {min(rounds)}."
+            f"{who}: {len(rounds)} quarantines, by {HONEST * len(runs.seeds)} nodes; the first in round {min(rounds)}, "
+            f"the last in round {max(rounds)}."
         )
 
 

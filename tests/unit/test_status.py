@@ -60,7 +60,7 @@ PARTS = {
     "peers": {"seen", "used"},
     "network": {
         "swarm", "swarm_id", "connected", "known", "reachable", "addresses", "clock_skew_s", "bytes_in", "bytes_out",
-        "problem",
+        "problem", "disagreement",
     },
     "memory": {"used", "limit", "peak", "predicted"},
     "checkpoint": {"round", "path", "time"},
