@@ -99,7 +99,8 @@ class Bootstrap:
         """Says when the node has come to be alone, or no longer is."""
         connected = len(self.connected())
         if connected and self._alone is not False:
-            _log.info("connected to the swarm: %d peers answer", connected)
+            answer = "1 peer answers" if connected == 1 else f"{connected} peers answer"
+            _log.info("connected to the swarm: %s", answer)
         elif not connected and self._alone is not True:
             _log.info("no peer answers; looking on for others in the background")
         self._alone = not connected

@@ -44,6 +44,8 @@ class Contacts:
         self._own = own_node_id
         self._nodes: dict[int, Contact] = {}
         self._of_peer: dict[str, list[int]] = {}
+        # node id -> peer id and when it said that it only asks; a while later it is forgotten.
+        self._withdrawn: dict[int, tuple[str, float]] = {}
         self._heard: dict[str, float] = {}
         self._pauses: dict[str, _Pause] = {}
 
@@ -62,7 +64,7 @@ class Contacts:
             del self._heard[next(iter(self._heard))]
 
     def met(self, node_id: int, peer_id: str) -> bool:
-        """Notes a node that answered or called; True if it was not known before."""
+        """Notes a node that answered or called; True if it was not known before, nor lately."""
         if node_id == self._own:
             return False
         now = time.monotonic()
@@ -71,21 +73,34 @@ class Contacts:
             if known.peer_id == peer_id:
                 known.heard, known.failures = now, 0
             return False
+        # Who takes a node id back has it still: it makes no room for another id, nor for another peer.
+        before = self._withdrawn_lately(now)
         ids = self._of_peer.get(peer_id, [])
-        if len(ids) >= _NODE_IDS_PER_PEER:
-            if now - self._nodes[ids[0]].since < _NODE_ID_SECONDS:
+        if node_id in before:
+            if before[node_id] != peer_id:
+                return False
+        elif len(ids) + sum(owner == peer_id for owner in before.values()) >= _NODE_IDS_PER_PEER:
+            if not ids or now - self._nodes[ids[0]].since < _NODE_ID_SECONDS:
                 return False
             self._remove(ids[0])
         if len(self._nodes) >= _MOST_CONTACTS and not self._make_room(node_id):
             return False
         self._nodes[node_id] = Contact(peer_id, now, now)
         self._of_peer.setdefault(peer_id, []).append(node_id)
-        return True
+        self._withdrawn.pop(node_id, None)
+        return node_id not in before
+
+    def _withdrawn_lately(self, now: float) -> dict[int, str]:
+        return {node_id: owner for node_id, (owner, at) in self._withdrawn.items() if now - at < _NODE_ID_SECONDS}
 
     def only_asks(self, peer_id: str) -> None:
         """The peer is no node that others can ask, or no longer one."""
         for node_id in list(self._of_peer.get(peer_id, ())):
             self._remove(node_id)
+            self._withdrawn.pop(node_id, None)
+            self._withdrawn[node_id] = peer_id, time.monotonic()
+            if len(self._withdrawn) > _MOST_CONTACTS:
+                del self._withdrawn[next(iter(self._withdrawn))]
 
     def failed(self, peer_id: str, *, forget: bool) -> None:
         """The peer did not answer: it is left alone for a while, and with `forget` forgotten the third time in a row.
@@ -96,7 +111,8 @@ class Contacts:
         pause.failures += 1
         pause.until = time.monotonic() + min(_FIRST_PAUSE * 2 ** (pause.failures - 1), _LONGEST_PAUSE)
         if forget and pause.failures >= 3:
-            self.only_asks(peer_id)
+            for node_id in list(self._of_peer.get(peer_id, ())):
+                self._remove(node_id)
             self._heard.pop(peer_id, None)
         if len(self._pauses) > _MOST_HEARD:
             del self._pauses[next(iter(self._pauses))]

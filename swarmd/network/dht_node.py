@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,8 @@ class NodeSettings:
     """state: where peers.json lies. identity: an existing libp2p key file. peers: multiaddresses with peer ids.
 
     listen, announce: multiaddresses; with nothing in listen the node only calls others, and keeps no records for
-    them. relay: relay for others, and where nobody can call this node be called through those of the peers that do.
+    them. namespace: of the swarm; nodes with another one do not hear each other. None: hivemind's own DHT. relay: relay
+    for others, and where nobody can call this node be called through those of the peers that do.
     """
 
     state: Path
@@ -53,12 +56,13 @@ class NodeSettings:
     announce: tuple[str, ...] = ()
     relay: bool = False
     peers: tuple[str, ...] = ()
+    namespace: str | None = None
     limits: RecordLimits = RecordLimits()
 
 
 @dataclass(frozen=True)
 class PeerSeen:
-    """A peer that p2pd is connected to, or that was heard of in the last 40 s. addresses: where it is connected.
+    """A peer heard of in the last 40 s, or before and p2pd is connected to it. addresses: where it is connected.
 
     skew_s: seconds that its clock is ahead of ours, None while it has not told.
     """
@@ -81,10 +85,14 @@ class SwarmNode:
         self._store = RecordStore(settings.limits, genuine)
         self._cache = RecordStore(_CACHE_LIMITS, genuine)
         self._calls = DhtCalls(
-            peer_id, place if settings.listen else None, contacts, settings.limits, DhtServer.get_stub
+            peer_id, place if settings.listen else None, contacts, settings.limits,
+            partial(DhtServer.get_stub, namespace=settings.namespace),
+        )  # fmt: skip
+        named = {parsed[0] for text in settings.peers if (parsed := parse_address(text)) is not None}
+        self._reach = Reach(self._calls, () if settings.announce else named)
+        self._server = DhtServer(
+            self._calls, self._reach, settings.limits, self._store, self._cache, settings.namespace
         )
-        self._reach = Reach(self._calls)
-        self._server = DhtServer(self._calls, self._reach, settings.limits, self._store, self._cache)
         self._handover = Handover(self._calls, self._store)
         self._calls.on_new_node = self._handover.to_new_node
         self._bootstrap = Bootstrap(self._calls, settings.peers, RememberedPeers(settings.state))
@@ -92,7 +100,7 @@ class SwarmNode:
             settings.identity, sockets.path, settings.listen, settings.announce, settings.relay,
             _one_address_each(settings.peers, peer_id),
         )  # fmt: skip
-        self._supervisor = Supervisor(daemon, self._attach, self._detach)
+        self._supervisor = Supervisor(daemon, self._attach, self._detach, lambda: self._reach.verdict() is False)
         self._tasks: list[asyncio.Task[None]] = []
         self._addresses: tuple[str, ...] = ()
 
@@ -202,12 +210,12 @@ class SwarmNode:
         return sum(await asyncio.gather(*(self._bootstrap.connect(KnownPeer(p, (a,))) for p, a in parsed)))
 
     async def peers(self) -> list[PeerSeen]:
-        """Peers that answer or call, and those that p2pd is connected to."""
+        """Peers that answer or call, and those of before that p2pd is still connected to."""
         connections, heard = await self._bootstrap.connections(), self._bootstrap.connected()
         skews = self._calls.clock_skews()
-        return [
-            PeerSeen(peer, connections.get(peer, ()), peer in heard, skews.get(peer)) for peer in {*connections, *heard}
-        ]
+        # p2pd is connected to others as well, such as those of a swarm that this node has left.
+        before = self._calls.contacts.recent(math.inf).intersection(connections)
+        return [PeerSeen(peer, connections.get(peer, ()), peer in heard, skews.get(peer)) for peer in before | heard]
 
     async def visible_maddrs(self) -> tuple[str, ...]:
         """Where others may reach this node: with its peer id. The last known ones while p2pd does not answer."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from swarmd.network.dht_calls import MOST_NEIGHBOURS, DhtCalls, Turns, peer_of, read_dictionary, read_id, to_bytes
@@ -38,22 +39,28 @@ _HANDLERS_SECONDS = 5.0
 
 
 class DhtServer(ServicerBase):
-    """The answering half of a DHT node. hivemind finds the rpc_ methods by name, and the messages in annotations."""
+    """The answering half of a DHT node. hivemind finds the rpc_ methods by name, and the messages in annotations.
+
+    namespace: what goes before their names on the wire; None as in hivemind's own DHT.
+    """
 
     def __init__(
-        self, calls: DhtCalls, reach: Reach, limits: RecordLimits, store: RecordStore, cache: RecordStore
-    ) -> None:
+        self, calls: DhtCalls, reach: Reach, limits: RecordLimits, store: RecordStore, cache: RecordStore,
+        namespace: str | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self._calls, self._reach, self._limits, self._store, self._cache = calls, reach, limits, store, cache
+        self._namespace = namespace
         self._calls_back = asyncio.Semaphore(_CALLS_BACK_AT_ONCE)
 
     @classmethod
     def _get_handle_name(cls, namespace: str | None, method_name: str) -> str:
-        return f"DHTProtocol.{method_name}"  # whatever this class is called: it is what stock nodes call
+        name = f"DHTProtocol.{method_name}"  # whatever this class is called: it is what stock nodes call
+        return name if namespace is None else f"{namespace}::{name}"
 
     async def attach(self, p2p: P2P) -> None:
         """Answers through this libp2p daemon from now on. TimeoutError if it does not take the handlers in 5 s."""
-        await asyncio.wait_for(self.add_p2p_handlers(p2p), _HANDLERS_SECONDS)
+        await asyncio.wait_for(self.add_p2p_handlers(p2p, namespace=self._namespace), _HANDLERS_SECONDS)
 
     async def rpc_ping(self, request: dht_pb2.PingRequest, context: P2PContext) -> dht_pb2.PingResponse:
         self._count(request, context)
@@ -71,7 +78,8 @@ class DhtServer(ServicerBase):
     async def rpc_reach(self, request: dht_pb2.PingRequest, context: P2PContext) -> dht_pb2.PingResponse:
         """Not hivemind's: whether the asker can be called; dht_time 0 says that it was not tried."""
         self._count(request, context)
-        self._calls.met(request.peer, str(context.remote_id))
+        if request.HasField("peer"):
+            self._calls.met(request.peer, str(context.remote_id))
         reached = await self._reach.try_peer(str(context.remote_id))
         return dht_pb2.PingResponse(dht_time=0.0 if reached is None else time.time(), available=bool(reached))
 
@@ -115,8 +123,7 @@ class DhtServer(ServicerBase):
         keys = request.keys[:_MOST_KEYS_FOUND]
         busy = waiting_messages(self._calls.p2p) > _MOST_WAITING
         response = dht_pb2.FindResponse(peer=self._calls.info)
-        relayed = await self._reach.through_relay(str(context.remote_id))
-        room, turns = _RELAYED_REPLY_BYTES if relayed else _REPLY_BYTES, Turns()
+        room, turns = await self._room(keys, str(context.remote_id)), Turns()
         for number, key in enumerate(keys):
             await turns.pass_on()
             place = read_id(key) or 0
@@ -128,6 +135,17 @@ class DhtServer(ServicerBase):
                 result.nearest_peer_ids.append(peer_of(peer_id).to_bytes())
         self._calls.traffic.bytes_out += response.ByteSize()
         return response
+
+    async def _room(self, keys: Sequence[bytes], asker: str) -> int:
+        """The most that an answer of these keys may hold of records."""
+        # Who is connected how, p2pd has to be asked, and that takes longer than the rest of an answer.
+        if not self._reach.relays or sum(map(self._weight, keys)) <= _RELAYED_REPLY_BYTES:
+            return _REPLY_BYTES
+        return _RELAYED_REPLY_BYTES if await self._reach.through_relay(asker) else _REPLY_BYTES
+
+    def _weight(self, key: bytes) -> int:
+        place = read_id(key) or 0
+        return sum(r.cost(subkey) for store in (self._cache, self._store) for subkey, r in store.get(place).items())
 
     def _fill(self, result: dht_pb2.FindResult, place: int, room: int) -> int:
         """Puts the records of a key into the result, of too many a random part; returns what they take."""

@@ -28,15 +28,17 @@ _log = logging.getLogger("swarmd")
 
 
 class Supervisor:
-    """attach: called with each p2pd that was started; detach: when it is lost. restarts: how often one was replaced.
+    """attach: called with each p2pd that was started; detach: when it is lost. hidden: whether this node can be called
+    through a relay only, so that it misses one that is gone. restarts: how often one was replaced.
 
     problem: why there is no p2pd at the moment, in a sentence; "" while there is one.
     """
 
     def __init__(
-        self, settings: DaemonSettings, attach: Callable[[Daemon], Awaitable[None]], detach: Callable[[], None]
-    ) -> None:
-        self._settings, self._attach, self._detach = settings, attach, detach
+        self, settings: DaemonSettings, attach: Callable[[Daemon], Awaitable[None]], detach: Callable[[], None],
+        hidden: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        self._settings, self._attach, self._detach, self._hidden = settings, attach, detach, hidden
         self.daemon: Daemon | None = None
         self.restarts = 0
         self.problem = ""
@@ -61,7 +63,7 @@ class Supervisor:
                 await self._replace("has died or hangs")
             elif (memory := daemon.memory) > _MOST_MEMORY:
                 await self._replace(f"takes {memory >> 20} MiB of memory, {_MOST_MEMORY >> 20} are allowed")
-            elif daemon.without_relay > _NO_RELAY_SECONDS:
+            elif daemon.without_relay > _NO_RELAY_SECONDS and self._hidden():
                 await self._replace(f"has lost its relay, and has been without one for {daemon.without_relay:.0f} s")
             else:
                 await self._wait_or_death(daemon)

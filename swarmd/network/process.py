@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from swarmd.network.settings import NetworkSettings
-from swarmd.network.swarm_member import SwarmMember
+from swarmd.network.swarm_member import GivenUp, SwarmMember
 from swarmd.system.async_link import AsyncLink
 from swarmd.system.child import adopt_parent
 from swarmd.system.events import NOTICE
@@ -66,6 +66,9 @@ async def _answer(link: AsyncLink, member: SwarmMember, message: Mapping[str, An
     arguments = {name: value for name, value in message.items() if name not in ("call", "id")}
     try:
         result = await member.call(message["call"], arguments)
+    except GivenUp as error:  # no fault: the main process has said that the round goes on without its peers
+        link.send({"id": message["id"], "error": str(error)})
+        return
     # Whatever goes wrong in a round's exchange, the swarm must not lose this node's DHT records over it. The trace is
     # told, and the main process hears that this call failed.
     except Exception as error:

@@ -16,7 +16,7 @@ import logging
 import random
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from swarmd.network.addresses import is_circuit
 from swarmd.network.dht_calls import DhtCalls
@@ -34,42 +34,63 @@ _NOBODY_SECONDS = 1.0
 _RECENT_SECONDS = 40.0
 _VERDICTS = 4
 # Who offers to keep records is asked for them by all, also by those that cannot connect to it, and records that lie on
-# such nodes alone are lost to them. So a node that nobody has reached for two minutes does not offer it. As many liars
-# in a row would be needed to talk it out of it.
-_STEADY_VERDICTS = 8
+# such nodes alone are lost to them. So a node that nobody has reached while peers that its user named tried so often
+# does not offer it. What others say counts for it, never against it: a few liars, who keep the honest from answering,
+# could talk all nodes out of it and be the only ones left.
+_STEADY_NOES = 8
+_TRUSTED_SHARE = 0.5
 
 _log = logging.getLogger("swarmd")
 
 
 class Reach:
-    """Asks others, and tries for others."""
+    """Asks others, and tries for others.
 
-    def __init__(self, calls: DhtCalls) -> None:
-        self._calls = calls
-        self._verdicts: deque[bool] = deque(maxlen=_STEADY_VERDICTS)
+    trusted: ids of peers that are believed when they say that they cannot connect to here. Empty for a node with
+    announced addresses, since it is another one that they try.
+    """
+
+    def __init__(self, calls: DhtCalls, trusted: Collection[str] = ()) -> None:
+        self._calls, self._trusted = calls, trusted
+        self._verdicts: deque[bool] = deque(maxlen=_VERDICTS)
+        self._noes = 0
         self._tried: OrderedDict[str, tuple[float, bool]] = OrderedDict()
         self._under_way = 0
 
     def verdict(self) -> bool | None:
         """Whether one of the last peers that tried has reached this node; None while none has tried."""
-        return any(list(self._verdicts)[-_VERDICTS:]) if self._verdicts else None
+        return any(self._verdicts) if self._verdicts else None
 
-    def _steadily_shut(self) -> bool:
-        return len(self._verdicts) == _STEADY_VERDICTS and not any(self._verdicts)
+    @property
+    def relays(self) -> bool:
+        """Whether there may be connections through relays."""
+        return isinstance(self._calls.p2p, Daemon) and self._calls.p2p.relay
 
     async def run(self) -> None:
-        """Asks a connected peer, drawn at random, from time to time, for ever, and offers others to keep their records
-        unless they cannot connect to here for that.
+        """Asks a connected peer from time to time, for ever, and offers others to keep their records unless they cannot
+        connect to here for that.
         """
         while True:
             peers = sorted(self._calls.contacts.recent(_RECENT_SECONDS))
             if peers:
-                told = await self._calls.could_connect(random.choice(peers), _ANSWER_SECONDS)
-                if told is not None:
-                    self._verdicts.append(told)
+                await self._ask(self._whom(peers))
             p2p = self._calls.p2p
-            self._calls.offer(not self._steadily_shut() or (isinstance(p2p, Daemon) and p2p.relayed))
+            self._calls.offer(self._noes < _STEADY_NOES or (isinstance(p2p, Daemon) and p2p.relayed))
             await asyncio.sleep((_ASK_SECONDS if peers else _NOBODY_SECONDS) * random.uniform(0.75, 1.25))
+
+    def _whom(self, peers: Sequence[str]) -> str:
+        trusted = [peer for peer in peers if peer in self._trusted]
+        return random.choice(trusted if trusted and random.random() < _TRUSTED_SHARE else peers)
+
+    async def _ask(self, peer_id: str) -> None:
+        told = await self._calls.could_connect(peer_id, _ANSWER_SECONDS)
+        if told is None:
+            return
+        self._verdicts.append(told)
+        if told:
+            self._noes = 0
+        elif peer_id in self._trusted:
+            self._noes += 1
 
     async def try_peer(self, peer_id: str) -> bool | None:
         """Whether a new connection to the peer, there where it is connected from, can be made; None: not tried."""
@@ -94,8 +115,7 @@ class Reach:
 
     async def through_relay(self, peer_id: str) -> bool:
         """Whether all connections to the peer lead through relays."""
-        p2p = self._calls.p2p
-        if not isinstance(p2p, Daemon) or not p2p.relay:
+        if not self.relays:
             return False
         addresses = await self._addresses(peer_id)
         return bool(addresses) and all(map(is_circuit, addresses))

@@ -36,6 +36,10 @@ _OWN_BOUNDS = Bounds(values=1500)
 _log = logging.getLogger("swarmd")
 
 
+class GivenUp(Exception):
+    """An exchange that nobody waits for any more: what the main process asked for came later than its patience."""
+
+
 class SwarmMember:
     """Joins the swarm with `start`, and then does what it is called for."""
 
@@ -74,6 +78,7 @@ class SwarmMember:
             announce=settings.announce,
             relay=settings.relay,
             peers=settings.peers,
+            namespace=self._dialect.dht_namespace,
         )
         try:
             self._node = await SwarmNode.start(node, self._is_genuine)
@@ -202,7 +207,7 @@ class SwarmMember:
         finally:
             task.cancel()
         if task.cancelled():
-            raise RuntimeError("another exchange was asked for before this one was over")
+            raise GivenUp("another exchange was asked for before this one was over")
         if self._admission is not None:
             self._save_soon(self._admission)
         return task.result()

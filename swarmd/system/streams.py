@@ -53,8 +53,8 @@ class LineReader:
             # By pieces: a line without an end must not fill the memory.
             while line := lines.readline(_LONGEST_LINE):
                 if text := redactor.line(line.rstrip()):
-                    self._last.append(text)
                     level, text = self._level(text)
+                    self._last.append(text)
                     tell(self._source, text, level)
 
     def _level(self, text: str) -> tuple[int, str]:

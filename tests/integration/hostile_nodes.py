@@ -99,8 +99,8 @@ class LyingNode(SwarmNode):
     def __init__(self, settings: NodeSettings, *parts: Any) -> None:
         super().__init__(settings, *parts)
         self.server = self._server = LyingServer(
-            self._calls, self._reach, settings.limits, self._store, self._cache
-        )  # fmt: skip
+            self._calls, self._reach, settings.limits, self._store, self._cache, settings.namespace
+        )
 
     async def offer(self, targets: Sequence[str], items: Sequence[tuple[str, bytes, bytes, float]]) -> list[int]:
         """Stores (key, subkey as it is sent, value likewise, expiration) at each target; how many took each."""
@@ -174,7 +174,8 @@ class Attack:
         state = self._folder / name
         state.mkdir()
         identity = load_or_create(state / "identity.key").path
-        return NodeSettings(state, identity, (f"/ip4/127.0.0.1/tcp/{free_port()}",), peers=self._peers)
+        listen = (f"/ip4/127.0.0.1/tcp/{free_port()}",)
+        return NodeSettings(state, identity, listen, peers=self._peers, namespace=self._dialect.dht_namespace)
 
     async def _play(self, round: int) -> dict[str, Any]:
         """One round's attacks; what was sent and how often it was taken, by kind: {kind: [records, taken]}."""

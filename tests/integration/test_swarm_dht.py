@@ -124,6 +124,24 @@ def test_nobody_there_is_a_state_and_a_late_bootnode_is_found():
     asyncio.run(run())
 
 
+def test_nodes_of_another_swarm_are_not_heard_though_their_addresses_are_known():
+    async def run() -> None:
+        async with swarm() as s:
+            first = await s.ours(namespace="swarmd/1/one")
+            second = await s.ours(namespace="swarmd/1/one", peers=(await address_of(first),))
+            await until(lambda: second.connected_peers == first.connected_peers == 1)
+            # As somebody who has left the first swarm, and whom it remembers.
+            other = await s.ours(namespace="swarmd/1/two")
+            assert await other.connect([await address_of(first), await address_of(second)]) == 0
+            assert await first.connect([await address_of(other)]) == 0
+            assert other.connected_peers == 0
+            assert [node.connected_peers for node in (first, second)] == [1, 1]
+            assert not await other.peers()
+            assert {peer.peer_id for peer in await first.peers()} == {second.peer_id}
+
+    asyncio.run(run())
+
+
 def test_remembered_peers_stand_in_for_a_bootnode_that_is_gone():
     async def run() -> None:
         async with swarm() as s:

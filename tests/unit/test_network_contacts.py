@@ -54,7 +54,22 @@ def test_a_peer_that_no_longer_keeps_records_is_heard_of_but_not_asked():
     contacts.only_asks(peer(3))
     assert contacts.recent(5) == {peer(1)} and contacts.peer_ids() == [peer(2)]
     assert contacts.nearest(1, 5) == [(2, peer(2))]
-    assert contacts.met(1, peer(1)), "and is a node again as soon as it says so"
+    assert not contacts.met(1, peer(1)) and 1 in contacts, "and is one again, though no new one, when it says so"
+
+
+def test_who_takes_back_its_node_ids_gets_no_others_for_them_and_loses_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    contacts, now = Contacts(own_node_id=0), time.monotonic()
+    contacts.met(1, peer(1))
+    for number in range(2, 12):
+        contacts.only_asks(peer(1))
+        contacts.met(number, peer(1))
+    assert [number in contacts for number in range(1, 12)] == [False, False, *[False] * 9]
+    assert not contacts.met(1, peer(2)), "nobody else may have it meanwhile"
+    contacts.met(1, peer(1))
+    assert 1 in contacts
+    contacts.only_asks(peer(1))
+    monkeypatch.setattr(time, "monotonic", lambda: now + 700)
+    assert contacts.met(1, peer(2))
 
 
 class Wire:

@@ -82,11 +82,14 @@ class Told(Calls):
         self.offers.append(offered)
 
 
-def offers(answers: Iterable[bool | None], monkeypatch: pytest.MonkeyPatch, p2p: Any = None) -> list[bool]:
+def offers(
+    answers: Iterable[bool | None], monkeypatch: pytest.MonkeyPatch, p2p: Any = None, trusted: bool = True
+) -> list[bool]:
+    """trusted: whether the peer is one that the user named."""
     monkeypatch.setattr(reaching, "_ASK_SECONDS", 0.0)
     told = Told(answers, p2p)
     with contextlib.suppress(EOFError):
-        asyncio.run(Reach(told).run())  # type: ignore[arg-type]
+        asyncio.run(Reach(told, ["a peer"] if trusted else []).run())  # type: ignore[arg-type]
     return told.offers
 
 
@@ -96,6 +99,10 @@ def test_a_node_that_nobody_has_reached_for_long_offers_nothing_until_somebody_d
     assert offers([False] * 9 + [None, True, False], monkeypatch) == [True] * 7 + [False] * 3 + [True] * 2
     # One peer in eight suffices: others may be behind a firewall of their own.
     assert all(offers([True, *[False] * 7] * 4, monkeypatch))
+
+
+def test_strangers_cannot_talk_a_node_out_of_keeping_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all(offers([False] * 100, monkeypatch, trusted=False))
 
 
 def test_a_node_that_is_called_through_a_relay_offers_to_keep_records(monkeypatch: pytest.MonkeyPatch) -> None:

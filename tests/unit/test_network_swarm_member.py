@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from swarmd.network import identity, swarm_member
+from swarmd.network.process import _answer
 from swarmd.network.settings import ExchangeLimits, NetworkSettings
-from swarmd.network.swarm_member import SwarmMember
+from swarmd.network.swarm_member import GivenUp, SwarmMember
 from tests.hostile.admitting import attacker, victim
 from tests.hostile.authors import NOW, ROUND
 from tests.hostile.exchanging import Space, exchange, own_groups
@@ -54,11 +55,29 @@ def test_a_new_exchange_ends_the_one_before(tmp_path: Path) -> None:
         exchanged = await member._share(one, arguments(ROUND, 2.0))
         assert time.monotonic() - begun < 20.0
         assert {group.peer_id for group in exchanged.groups} == {victim.peer_id}
-        with pytest.raises(RuntimeError, match="another exchange"):
+        with pytest.raises(GivenUp, match="another exchange"):
             await waits
         one.close()
 
     asyncio.run(calls())
+
+
+def test_an_exchange_that_was_given_up_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    class Ends:
+        """Both: a link that keeps what is sent, and a member whose exchange was given up."""
+
+        def __init__(self) -> None:
+            self.sent: list[Any] = []
+
+        def send(self, message: Any) -> None:
+            self.sent.append(message)
+
+        async def call(self, name: str, arguments: Any) -> None:
+            raise GivenUp("nobody waits")
+
+    ends = Ends()
+    asyncio.run(_answer(ends, ends, {"call": "share", "id": 7}))  # type: ignore[arg-type]
+    assert ends.sent == [{"id": 7, "error": "nobody waits"}] and not caplog.records
 
 
 def test_who_is_connected_through_a_relay_has_no_address_of_its_own(tmp_path: Path) -> None:

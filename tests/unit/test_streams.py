@@ -152,6 +152,15 @@ def test_a_line_without_an_end_is_told_in_pieces_and_the_last_lines_are_bounded(
         os.fstat(read_end)
 
 
+def test_the_last_lines_have_no_marks_that_only_this_process_understands() -> None:
+    logged()
+    read_end, write_end = os.pipe()
+    reader = LineReader("network", read_end, leveled=True)
+    with open(write_end, "w") as pipe:
+        pipe.write("<6>no peer answers\nTraceback\n")
+    assert reader.last_lines(30) == ["no peer answers", "Traceback"]
+
+
 def test_a_stream_in_place_of_stderr_tells_whole_lines() -> None:
     out = logged()
     stream = LineStream("stderr", 2)

@@ -68,6 +68,8 @@ class Dialect(ABC):
     """How records of one swarm are written, and where they lie. most_bytes: of a record that is written."""
 
     name: str
+    dht_namespace: str | None = None
+    """What keeps the swarm's DHT apart from others; None where it has to be hivemind's own."""
 
     def __init__(self, most_bytes: int, limits: WireLimits) -> None:
         self.most_bytes = most_bytes

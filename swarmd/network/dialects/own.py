@@ -67,7 +67,7 @@ class OwnDialect(Dialect):
             raise ValueError(f"a swarm has at least one shard, not {shards}")
         self._shards = shards
         self._seal = Seal(secret, swarm_id) if secret else None
-        self._prefix = f"swarmd/1/{self._seal.namespace if self._seal else swarm_id}"
+        self._prefix = self.dht_namespace = f"swarmd/1/{self._seal.namespace if self._seal else swarm_id}"
 
     @property
     def is_private(self) -> bool:
