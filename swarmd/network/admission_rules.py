@@ -21,7 +21,7 @@ from swarmd.network.reputation import Reputation
 from swarmd.tasks.dataset_settings import MixError
 from swarmd.tasks.legacy_table import LegacyTable
 from swarmd.tasks.mix import TaskMix
-from swarmd.tasks.provenance import SEEDS, SLOTS_PER_TASK, Provenance, Task, is_heldout, task_seed
+from swarmd.tasks.provenance import SEEDS, Provenance, Task, is_heldout, task_seed
 
 OWN_DIALECT = "swarmd"
 
@@ -31,8 +31,9 @@ LARGEST_READ = 65_536
 LONGEST_LIFE = 900.0
 """Seconds from now until which a record may live: one that lives longer than it is read only takes others' place."""
 
-MOST_TASKS = 4096
-MOST_SLOTS = SLOTS_PER_TASK * MOST_TASKS
+MOST_SLOTS = 256
+"""Draws of a round whose tasks a peer may answer, some ten times what a node with the default number of tasks makes.
+With any number of them a peer would choose easy tasks after all, or only such as have one answer."""
 
 UNSIGNED_SHARE = 0.75
 """Of a round's places that unsigned records may take: names are free there, and must not crowd out who signs."""

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any, Protocol
 
 from swarmd.network.admission import Admission
-from swarmd.network.admission_rules import RawRecord
+from swarmd.network.admission_rules import MOST_SLOTS, RawRecord
 from swarmd.network.dialects import Dialect, OutgoingGroup
 from swarmd.network.publication import Publications, Publishing
 from swarmd.network.records import AdmittedGroup
@@ -152,6 +152,8 @@ class RoundExchange:
         outgoing = []
         with self._drawing:
             for group in groups:
+                if group["slot"] >= MOST_SLOTS:
+                    continue  # of a node with very many tasks a round; nobody would take it
                 try:
                     task = self._mix.draw(task_seed(self._swarm_id, round, self._signer.peer_id, group["slot"]))
                 except MixError as error:

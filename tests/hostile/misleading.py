@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from string import ascii_letters
 
-from swarmd.network.admission_rules import RawRecord
+from swarmd.network.admission_rules import MOST_SLOTS, RawRecord
 from swarmd.network.dialects import OutgoingGroup
 from swarmd.tasks.answers import extract_answer
 from swarmd.tasks.provenance import Task
@@ -30,8 +30,8 @@ Sending = tuple[Sequence[RawRecord], Sequence[Claim]]
 HALF = COMPLETIONS // 2
 FAVOURITE = "7"
 """The answer that `one answer` teaches: one in twenty tasks has it."""
-_SLOTS = 3000
-"""Draws that are looked through at most; a peer may use any of its 262 144."""
+_SLOTS = MOST_SLOTS
+"""Draws among which a peer may choose."""
 _TRIED = 24
 """Tasks that a model is asked, until answers of the wanted kinds are among those to four of them."""
 

@@ -222,7 +222,7 @@ def _tasks(dialect: OwnDialect, attacker: Author, victim: Author, texts: list[st
     yield claim("other settings", Reason.UNKNOWN_TASK, config_hash="0" * 32)
     yield claim("other environment", Reason.UNKNOWN_TASK, environment="os.system")
     last = task_seed(SWARM_ID, ROUND, attacker.peer_id, MOST_SLOTS)
-    yield claim("slot out of range", Reason.WRONG_SHAPE, slot=MOST_SLOTS, seed=last)
+    yield claim("slot out of range", Reason.OTHER_TASK, slot=MOST_SLOTS, seed=last)
 
 
 def _other_key(dialect: OwnDialect, key: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -12,12 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmd.network import admission_rules, publication
+from swarmd.network.admission_rules import MOST_SLOTS
 from swarmd.network.dialects import Dialect
 from swarmd.network.publication import outlives
 from swarmd.network.refusals import Reason
 from swarmd.network.round_exchange import Exchanged, RoundExchange
-from tests.hostile.admitting import attacker, others, victim
-from tests.hostile.authors import NOW, ROUND
+from swarmd.tasks.provenance import task_seed
+from tests.hostile.admitting import attacker, me, others, victim
+from tests.hostile.authors import NOW, ROUND, SWARM_ID, mix
 from tests.hostile.exchanging import OWN, Space, exchange, own_groups
 
 
@@ -107,6 +110,16 @@ def test_a_record_of_the_last_round_that_comes_while_it_waits_is_taken() -> None
         return await waiting
 
     assert {(group.peer_id, group.round) for group in run(rounds()).groups} == {(victim.peer_id, ROUND - 1)}
+
+
+def test_tasks_that_nobody_would_take_are_not_published() -> None:
+    space = Space()
+    one = exchange(space)
+    groups = own_groups()
+    task = mix().draw(task_seed(SWARM_ID, ROUND, me.peer_id, MOST_SLOTS))
+    far = {**groups[0], "slot": MOST_SLOTS, "provenance": asdict(task.provenance)}
+    assert [group.slot for group in one._outgoing(ROUND, [groups[0], far])] == [groups[0]["slot"]]
+    one.close()
 
 
 def test_a_record_that_nobody_takes_holds_no_round_up_and_is_offered_again() -> None:
