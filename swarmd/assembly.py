@@ -23,7 +23,7 @@ from swarmd.tasks.reasoning import resolve_system_prompt
 from swarmd.training.catalog import choose
 from swarmd.training.choices import max_new_tokens, recipe_for
 from swarmd.training.hub import cached_folder
-from swarmd.training.memory import DoesNotFit, MemoryPlan, ModelShape, RoundShape, choose_plan
+from swarmd.training.memory import DoesNotFit, MemoryPlan, ModelShape, RoundShape, choose_plan, kept_beside
 from swarmd.training.models import (
     CONTRADICTIONS,
     EMBEDDED,
@@ -107,7 +107,7 @@ def choose_model(config: Config, remembered: str | None, unit: MemoryLimit | Non
     beside = network_bytes(config) if device.type == "cpu" else 0  # not in a GPU's memory
     name = config.model.name
     if name == "auto":
-        available = f"{limit.bytes / 2**30:.1f} GiB ({limit.source})"
+        available = f"{limit.bytes / 2**30:.1f} GiB ({limit.source}){kept_beside(beside)}"
         name = remembered or choose(lambda raw: _fits(config, raw, limit, beside), available)
     folder: Path | None
     if name == EMBEDDED:

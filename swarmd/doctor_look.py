@@ -62,6 +62,13 @@ class Look:
             return f"sudo systemctl {verb} {self.named.unit.removesuffix('.service')}"
         return f"swarmd run {self.options()}"
 
+    def command(self, words: str) -> str:
+        """The command with these words for this node, by whoever may give it."""
+        if not self.is_the_service:
+            return f"swarmd {words} {self.options()}"
+        instance = self.named.unit.removesuffix(".service").partition("@")[2]
+        return f"sudo swarmd {words}{f' --instance {instance}' if instance else ''}"
+
     def options(self) -> str:
         """The common options that name this node to another command."""
         given = [] if self.config_path is None else ["--config", str(self.config_path)]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from swarmd.awaited import STARTING, still_in
 from swarmd.doctor_look import Finding, Look
 from swarmd.network.addresses import is_circuit, reachable
 
@@ -101,11 +102,15 @@ def _trial() -> str:
 def connections(look: Look) -> Iterator[Finding]:
     """Who is there, whether they can call this node, and their clocks: what only a running node knows."""
     network = look.status.get("network") if look.running else None
-    if not network:
+    if not network or still_in(look.status, look.config):
+        starts = look.running and not network and look.status["state"] == STARTING
+        takes = ("the node is starting; look again" if starts
+                 else "the running node has to be started anew" if look.running
+                 else "needs the node to run in its swarm")
+        fix = None if starts else look.begin("restart" if look.running else "start")
         for check, what in (("peers", "who is connected"), ("reachable", "whether others can call this node"),
                             ("clock-skew", "how far the clocks of the others are off")):
-            yield Finding(check, "skipped", f"{what}: needs the node to run in its swarm",
-                          look.begin("restart" if look.running else "start"))
+            yield Finding(check, "skipped", f"{what}: {takes}", fix)
         return
     yield _peers(look, network)
     yield _reached(look, network)
@@ -118,9 +123,9 @@ def _peers(look: Look, network: dict[str, Any]) -> Finding:
         return Finding("peers", "ok", "1 peer is connected" if count == 1 else f"{count} peers are connected")
     if not look.config.swarm.peers:
         return Finding("peers", "warning", "no peer is connected, and none is configured: this node waits to be called",
-                       "sudo swarmd invite  # and on another machine: sudo swarmd join INVITE")
+                       f"{look.command('invite')}  # and on another machine: sudo swarmd join INVITE")
     return Finding("peers", "warning", "no peer is connected, and none of swarm.peers answers",
-                   "swarmd invite  # on a node that is up; then here: swarmd join INVITE")
+                   f"swarmd invite  # on a node that is up; then here: {look.command('join INVITE')}")
 
 
 def _reached(look: Look, network: dict[str, Any]) -> Finding:

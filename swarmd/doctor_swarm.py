@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from swarmd.agreed import compare
+from swarmd.awaited import STARTING, not_yet_in, still_in
 from swarmd.config.secret_values import CREDENTIAL_PREFIX
 from swarmd.doctor_look import Finding, Look
 from swarmd.network.identity import identity_path, load
@@ -24,6 +25,11 @@ _TIMEX_BYTES, _STATUS_OFFSET, _STA_UNSYNC = 512, 40, 0x40
 def membership(look: Look) -> Iterator[Finding]:
     """Whether there is a swarm to look at."""
     swarm = look.config.swarm
+    status = look.status if look.running else {}
+    if waits := still_in(status, look.config) or not_yet_in(status, look.config):
+        begun = status["state"] == STARTING and not status.get("network")
+        yield Finding("swarm", "ok" if begun else "warning", waits, None if begun else look.begin("restart"))
+        return
     if in_a_swarm(look.config):
         role = "helps others to find each other" if look.bootnode else "trains"
         yield Finding("swarm", "ok", f"the node {role} in the swarm {swarm.name or swarm.id or swarm.dialect}")

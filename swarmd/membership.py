@@ -19,7 +19,7 @@ from swarmd.as_owner import as_owner
 from swarmd.config import Config
 from swarmd.config.loading import Pending
 from swarmd.config.swarm import NODES_PER_SHARD
-from swarmd.config.values import Allowed, ListenAddress, Name
+from swarmd.config.values import Allowed, AnnouncedAddress, Name
 from swarmd.network import secret_change, swarm_secret
 from swarmd.network.addresses import Reachable, reachable
 from swarmd.network.agreement import agreement_of
@@ -64,7 +64,7 @@ def found(
     """
     _check_option("NAME", Name, name)
     for address in announce:
-        _check_option("--announce", ListenAddress, address)
+        _check_option("--announce", AnnouncedAddress, address)
     _refuse_a_second_swarm(place, None)
     before = place.load(_NOTHING)
     settings = _settings(
@@ -215,7 +215,8 @@ def _refuse_a_second_swarm(place: Place, swarm_id: str | None) -> None:
     current = own if own is not None and own.value is not None else place.written("swarm.id", _NOTHING)
     if current is None or current.value is None or str(current.value) == swarm_id:
         return
-    fix = "`swarmd leave` first" if place.wrote(current) else "take swarm.id out there first"
+    leaving = f"swarmd leave {place.options}".rstrip()
+    fix = f"`{leaving}` first" if place.wrote(current) else "take swarm.id out there first"
     raise ConfigurationError(f"{current.place}: this node is in the swarm {current.value} already; {fix}")
 
 

@@ -15,12 +15,14 @@ from swarmd.system.exits import ConfigurationError
 
 @dataclass(frozen=True)
 class Place:
-    """Where a node's settings and its state are. config: None for the default one."""
+    """Where a node's settings and its state are. config: None for the default one. options: those that named the node
+    to this command, for another that a message proposes; "" where none did."""
 
     config: Path | None
     main: Path
     state: Path
     environ: Mapping[str, str]
+    options: str = ""
 
     @property
     def drop_in(self) -> Path:

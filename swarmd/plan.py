@@ -8,7 +8,7 @@ from typing import Any
 
 from swarmd.config import Config
 from swarmd.game.history import HISTORY_FILE, Curves
-from swarmd.planned import planned, python_path_of, unit_of
+from swarmd.planned import planned, python_path_of, unit_of, user_of
 from swarmd.system.exits import SettingProblem, SettingsRefused
 from swarmd.system.installation import Installation
 from swarmd.system.paths import state_directory
@@ -78,7 +78,7 @@ def _shares(config: Config, state: Path, unit: str | None) -> tuple[dict[str, fl
     try:
         if config.tasks.environment == ENVIRONMENT:
             return {part.name: round(part.share, 4) for part in mix_of(config.tasks.datasets).parts}, ()
-        check_factory(config.tasks.environment, state, python_path_of(unit))
+        check_factory(config.tasks.environment, user_of(unit, state), python_path_of(unit))
     except SettingsRefused as error:
         return {}, error.problems
     return {}, ()

@@ -47,12 +47,14 @@ def peers_command(options: argparse.Namespace) -> int:
 
     its_own = options.config is not None or options.state is None
     try:
-        told = peers(_what_the_node_writes(options), options.config, its_own)
+        told, note = peers(_what_the_node_writes(options), options.config, its_own)
     except NoPeers as error:
         if options.json:
             _tell(options, [], ())
-        print(f"swarmd: {error}", file=sys.stderr)
+        print(f"swarmd: {one_line(str(error))}", file=sys.stderr)
         return _NO
+    if note:
+        print(f"swarmd: {one_line(note)}", file=sys.stderr)
     _tell(options, told.peers, peer_lines(told))
     return EXIT_OK
 

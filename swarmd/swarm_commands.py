@@ -18,6 +18,7 @@ from typing import Any
 from swarmd import membership
 from swarmd.as_owner import as_owner, members_state
 from swarmd.config import DEFAULT_PATH
+from swarmd.config.swarm import NODES_PER_SHARD
 from swarmd.membership import Member
 from swarmd.neighbours import port_notes
 from swarmd.network import identity
@@ -40,9 +41,17 @@ def run_command(options: argparse.Namespace) -> int:
     """
     main = options.config if options.config is not None else DEFAULT_PATH
     state = members_state(options.state, main, options.instance)
-    place = Place(options.config, main, state, os.environ)
+    place = Place(options.config, main, state, os.environ, _named_by(options))
     action = f" {options.action}" if options.command == "identity" else ""
     return _COMMANDS[options.command + action](options, place)
+
+
+def _named_by(options: argparse.Namespace) -> str:
+    """The options that say which node is meant."""
+    if options.instance is not None:
+        return shlex.join(["--instance", options.instance])
+    named = {"--config": options.config, "--state": options.state}
+    return shlex.join(word for option, path in named.items() if path is not None for word in (option, str(path)))
 
 
 def _found(options: argparse.Namespace, place: Place) -> int:
@@ -56,11 +65,13 @@ def _found(options: argparse.Namespace, place: Place) -> int:
         bootnode=options.bootnode,
         nodes=options.nodes,
     )
-    step, ports = _next_step(options, place), port_notes(place.main, place.load())
+    made, step, ports = member.invite, _next_step(options, place), port_notes(place.main, place.load())
     if options.json:
         return _print_json({**_as_json(member), "notes": [*_notes(member), *ports], "next": step})
     notes = [f"note: {note}" for note in (*_notes(member), *ports)]
-    _tell(f"founded the swarm {_described(member)}", *_lines(member), *notes, f"next: {step}", "others join with:")
+    size = f"shards {made.shards}, for up to {made.shards * NODES_PER_SHARD} nodes"
+    _tell(f"founded the swarm {_described(member)}", size, *_lines(member), *notes)
+    _tell(f"next: {step}", "others join with:")
     print(f"swarmd join {member.word}")
     return EXIT_OK
 

@@ -7,7 +7,16 @@ from typing import Annotated
 from annotated_types import Interval
 from pydantic import Field
 
-from swarmd.config.values import Auto, Because, Contradiction, FileReference, ListenAddresses, Section, Unit
+from swarmd.config.values import (
+    AnnouncedAddresses,
+    Auto,
+    Because,
+    Contradiction,
+    FileReference,
+    ListenAddresses,
+    Section,
+    Unit,
+)
 
 
 def _who_announces_also_listens(network: Network) -> Contradiction | None:
@@ -47,7 +56,7 @@ class Network(Section):
     listen: ListenAddresses = ("/ip4/0.0.0.0/tcp/38751",)
     """Addresses to accept connections on; an empty list only connects to others."""
 
-    announce: ListenAddresses = ()
+    announce: AnnouncedAddresses = ()
     """Addresses others reach this node at where they differ from `listen` (port forwarding)."""
 
     relay: bool = False

@@ -130,6 +130,14 @@ def _listen_address(text: str) -> str:
     return text
 
 
+def _announced_address(text: str) -> str:
+    """Raises ValueError for an address that stands for all of a machine's own: nobody else can call it."""
+    protocol, host = _listen_address(text).split("/")[1:3]
+    if not protocol.startswith("dns") and ipaddress.ip_address(host).is_unspecified:
+        raise ValueError("an address that nobody can call")
+    return text
+
+
 def _peer_address(text: str) -> str:
     rest = "/".join(_transport_and_rest(text))
     if re.fullmatch(rf"p2p/{_PEER_ID}(?:/p2p-circuit/p2p/{_PEER_ID})?", rest) is None:
@@ -181,6 +189,11 @@ HubId = Annotated[
 ListenAddress = Annotated[
     str, AfterValidator(_listen_address), Allowed("a multiaddress such as /ip4/0.0.0.0/tcp/38751")
 ]
+AnnouncedAddress = Annotated[
+    str,
+    AfterValidator(_announced_address),
+    Allowed("a multiaddress that others can call, such as /ip4/203.0.113.7/tcp/38751 (never 0.0.0.0 or ::)"),
+]
 PeerAddress = Annotated[
     str,
     AfterValidator(_peer_address),
@@ -192,4 +205,5 @@ SocketAddress = Annotated[
 
 # YAML has lists; a frozen section keeps them as tuples, which strict mode alone would not make of a list.
 ListenAddresses = Annotated[tuple[ListenAddress, ...], Field(strict=False)]
+AnnouncedAddresses = Annotated[tuple[AnnouncedAddress, ...], Field(strict=False)]
 PeerAddresses = Annotated[tuple[PeerAddress, ...], Field(strict=False)]

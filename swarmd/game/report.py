@@ -218,7 +218,9 @@ class Reporter:
 
 def _of_peers(row: ExchangeRow | None) -> str:
     """Their part of the round's line, "" without a swarm."""
-    return "" if row is None else f"peers {row.used}/{row.seen}, {row.peer_groups} groups, "
+    if row is None:
+        return ""
+    return f"peers {row.used}/{row.seen}, {row.peer_groups} group{'s' * (row.peer_groups != 1)}, "
 
 
 def _exchange_fields(row: ExchangeRow | None) -> dict[str, Any]:

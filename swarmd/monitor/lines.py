@@ -50,6 +50,8 @@ def status_lines(status: dict[str, Any]) -> Iterator[str]:
                f"{memory['peak'] // _MIB} MiB, predicted {memory['predicted'] // _MIB} MiB")
     if checkpoint := status.get("checkpoint"):
         yield f"checkpoint  round {checkpoint['round']}, {checkpoint['time']}, {checkpoint['path']}"
+    if state in ENDED:
+        return  # and so have they
     for name, child in (status.get("children") or {}).items():
         yield f"child       {name}: pid {child['pid']}, replaced {child['restarts']} times"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,13 @@ def read_report(path: Path) -> Any:
 def process_mark() -> dict[str, int | None]:
     """Stands for this process in what it writes; `lives` tells whether it still runs."""
     return {"pid": os.getpid(), "started_ticks": _started_ticks(os.getpid())}
+
+
+def process_age() -> float:
+    """Seconds since this process started."""
+    ticks = _started_ticks(os.getpid())
+    assert ticks is not None, "this process runs"
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def lives(mark: Any) -> bool:

@@ -28,6 +28,9 @@ PREFIX = "swarmd:"
 VERSION = 1
 MOST_PEERS = 32
 _CHECKSUM_BYTES = 8
+# Also the curved ones that chats and word processors make of them.
+_QUOTES = "'\"`\u2018\u2019\u201c\u201d"
+_PASTED = re.compile(rf"[\s{_QUOTES}]*(?:(?:sudo\s+)?swarmd\s+join\s+)?[\s{_QUOTES}]*")
 _MOST_TEXT = 64 * 1024
 _MOST_JSON = 256 * 1024
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -71,13 +74,14 @@ def encode(invite: Invite) -> str:
 
 
 def decode(text: str) -> Invite:
-    """The invite that a word stands for; white space in it is ignored.
+    """The invite that a word stands for. Ignored are white space in it, quotes around it, and the command before it:
+    people paste the whole line that they were sent.
 
     Raises:
         ConfigurationError: it is no invite, not a whole one, of a newer version, or a field has no allowed value. The
             message never holds the invite.
     """
-    body = _body("".join(text.split()))
+    body = _body("".join(_PASTED.sub("", text, count=1).split()).strip(_QUOTES))
     if body[0] != VERSION:
         raise ConfigurationError(
             f"the invite has version {body[0]}, and this swarmd reads version {VERSION}; upgrade swarmd to join"

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swarmd.monitor.report_file import lives, process_mark, read_report, write_report
+from swarmd.monitor.report_file import lives, process_age, process_mark, read_report, write_report
 from swarmd.network.names import name_of
 
 if TYPE_CHECKING:
@@ -35,12 +35,14 @@ class NoReport(Exception):
 
 @dataclass(frozen=True)
 class PeersReport:
-    """time: when it was written, ISO 8601 UTC. running: the network process that wrote it still runs.
+    """time: when it was written, ISO 8601 UTC. since: when the network process that wrote it began, and with it all
+    counts; "" where that is not told. running: that process still runs.
 
     peers: a map each, with the keys of `swarmd peers --json`.
     """
 
     time: str
+    since: str
     running: bool
     peers: list[dict[str, Any]]
 
@@ -90,8 +92,8 @@ def _unread(
 def write_peers(directory: Path, peers: list[dict[str, Any]], now: float) -> None:
     """Replaces the report in this directory. Readable by all, as the status is: whoever is on this machine can see its
     connections anyway. Raises OSError."""
-    time = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    write_report(directory / FILE, {"format": _FORMAT, "time": time, "process": process_mark(), "peers": peers})
+    times = {"time": _shown(now), "since": _shown(now - process_age())}
+    write_report(directory / FILE, {"format": _FORMAT, **times, "process": process_mark(), "peers": peers})
 
 
 def read_peers(directory: Path) -> PeersReport:
@@ -111,9 +113,9 @@ def read_peers(directory: Path) -> PeersReport:
     time, listed = document.get("time"), document.get("peers")
     if not isinstance(time, str) or len(time) > _LONGEST_TEXT or not isinstance(listed, list):
         raise NoReport(f"{path} is no report of peers")
-    running = lives(document.get("process"))
+    running, since = lives(document.get("process")), document.get("since")
     peers = [row for entry in listed[:MOST_PEERS] if (row := _checked(entry, running)) is not None]
-    return PeersReport(time, running, peers)
+    return PeersReport(time, str(since) if _is_text(since) else "", running, peers)
 
 
 def remove_report(directory: Path) -> None:
@@ -144,6 +146,11 @@ def _checked(entry: Any, running: bool) -> dict[str, Any] | None:
         "addresses": [address for address in addresses if _is_text(address)][:_MOST_ADDRESSES],
         "clock_skew_s": _number(entry.get("clock_skew_s")),
     }
+
+
+def _shown(seconds: float) -> str:
+    """A time since 1970 in ISO 8601 UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _is_text(value: Any) -> bool:

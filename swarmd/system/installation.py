@@ -73,14 +73,13 @@ def is_there(folder: Path) -> bool:
         return False
 
 
-def become_owner(state: Path) -> None:
-    """As root, goes on as the user that the state directory belongs to.
+def owner_of(state: Path) -> pwd.struct_passwd | None:
+    """The user that the state directory belongs to; None for root and where there is no such directory.
 
-    What root writes there, or into the cache beside it, the service could not read. Does nothing for other users, for
-    root's own directories and where there is no such directory.
+    Raises ConfigurationError where this machine does not have that user.
     """
-    if os.geteuid() != 0 or not state.is_dir():
-        return
+    if not state.is_dir():
+        return None
     trusted = state
     for root in (STATE_ROOT, CACHE_ROOT):
         # What lies in a folder of the service's user may be a link of that user's making: ask the folder itself.
@@ -88,14 +87,25 @@ def become_owner(state: Path) -> None:
             trusted = root
     owner = trusted.stat().st_uid
     if owner == 0:
-        return
+        return None
     try:
-        user = pwd.getpwuid(owner)
+        return pwd.getpwuid(owner)
     except KeyError:
         raise ConfigurationError(
             f"{state} belongs to user {owner}, which this machine does not have; `chown` it to the service's user"
         ) from None
+
+
+def become_owner(state: Path) -> None:
+    """As root, goes on as the user that the state directory belongs to.
+
+    What root writes there, or into the cache beside it, the service could not read. Does nothing for other users, for
+    root's own directories and where there is no such directory.
+    """
+    user = owner_of(state) if os.geteuid() == 0 else None
+    if user is None:
+        return
     os.initgroups(user.pw_name, user.pw_gid)
     os.setgid(user.pw_gid)
-    os.setuid(owner)
+    os.setuid(user.pw_uid)
     os.environ.update(HOME=user.pw_dir, USER=user.pw_name, LOGNAME=user.pw_name)

@@ -200,7 +200,7 @@ def _what_would_fit(
     least = predict(model, round, mode, round.row, round.group_size) + beside_bytes
     text = (
         f"the model's {model.parameters / 1e6:.0f} million parameters need at least {least / 2**30:.1f} GiB to "
-        f"train ({mode}, completions of {round.max_new_tokens} tokens), and the limit is "
+        f"train ({mode}, completions of {round.max_new_tokens} tokens){kept_beside(beside_bytes)}, and the limit is "
         f"{limit_bytes / 2**30:.1f} GiB, of which {NEAR:.0%} may be planned"
     )
     if mode != PRECISIONS[-1]:
@@ -211,3 +211,8 @@ def _what_would_fit(
     if fits >= 1e6:
         return f"{text}; choose in model.name a model of at most about {fits / 1e6:.0f} million parameters"
     return f"{text}, hardly more than the program itself needs; set memory.limit higher"
+
+
+def kept_beside(beside_bytes: int) -> str:
+    """For a sentence about memory: what of it a swarm takes; "" where the node is in none."""
+    return f", of which {beside_bytes >> 20} MiB are for the network process and p2pd" if beside_bytes else ""

@@ -65,7 +65,8 @@ def test_found_invite_join_leave(tmp_path: Path) -> None:
     assert two.drop_in.stat().st_mode & 0o7777 == 0o640
 
     assert two.call("join", word[:-9] + "x", code=78).stderr.startswith("swarmd: the invite is damaged")
-    assert str(one.drop_in) in one.call("found", "another", code=78).stderr
+    refused = one.call("found", "another", code=78).stderr
+    assert str(one.drop_in) in refused and f"`swarmd leave --config {one.config} --state {one.state}` first" in refused
     assert two.json("leave")["file"] == str(two.drop_in)
     assert not two.drop_in.exists() and sorted(os.listdir(two.state)) == ["identity.key"]
     assert two.call("leave", code=78).stderr.startswith("swarmd: this node is in no swarm")
@@ -89,6 +90,8 @@ def test_private_addresses_alone_are_pointed_out_with_the_fix(tmp_path: Path) ->
     assert "names no node" in Machine(tmp_path / "late").call("join", told["invite"], code=78).stderr
     large = Machine(tmp_path / "large").json("found", "our-swarm", "--nodes", "10000")
     assert large["swarm"]["shards"] == 625
+    told = Machine(tmp_path / "odd").call("found", "our-swarm", "--nodes", "5000").stdout
+    assert "\nshards 313, for up to 5008 nodes\n" in told
 
 
 def test_identity_show_new_backup_restore(tmp_path: Path) -> None:

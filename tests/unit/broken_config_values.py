@@ -254,6 +254,14 @@ VALUES = (
         (":4: network.listen[1]: must be a multiaddress such as /ip4/0.0.0.0/tcp/38751 (got 0.0.0.0:38751)"),
     ),
     broken(
+        "an announced address that nobody can call",
+        "network:\n  announce: [/ip4/0.0.0.0/tcp/38751]\n",
+        (
+            ":2: network.announce[0]: must be a multiaddress that others can call, such as "
+            "/ip4/203.0.113.7/tcp/38751 (never 0.0.0.0 or ::) (got /ip4/0.0.0.0/tcp/38751)"
+        ),
+    ),
+    broken(
         "a monitor without a port",
         "monitor:\n  listen: localhost\n",
         (

@@ -50,7 +50,9 @@ def in_swarm(folder: Path, *, private: bool = False, port: int = 0) -> Look:
 
 def running(found: Look, **network: Any) -> Look:
     status = Status(
-        "training", network=replace(NetworkStatus("trial", "0" * 32), **network), children={"p2pd": ChildStatus(7, 0)}
+        "training",
+        network=replace(NetworkStatus("trial", found.config.swarm.id or ""), **network),
+        children={"p2pd": ChildStatus(7, 0)},
     )
     return replace(found, status=asdict(status), running=True)
 
@@ -206,6 +208,34 @@ def test_a_running_node_tells_of_its_connections(tmp_path: Path) -> None:
         assert reached.result == "warning" and wanted in reached.message and "peers cannot open" in reached.message
     (one, *_) = doctor_network.connections(running(member, connected=1))
     assert one.message == "1 peer is connected"
+
+
+def test_a_change_of_swarm_that_waits_for_the_restart_is_a_warning_with_the_command(tmp_path: Path) -> None:
+    member = in_swarm(tmp_path)
+    restart = f"swarmd run --config {member.config_path} --state {member.state}"
+    alone = replace(member, status=asdict(Status("training")), running=True)
+    (told,) = doctor_swarm.membership(alone)
+    assert (told.result, told.fix) == ("warning", restart) and "has joined the swarm trial" in told.message
+    assert all("started anew" in told.message for told in doctor_network.connections(alone))
+    starting = replace(alone, status=asdict(Status("starting")))
+    (told,) = doctor_swarm.membership(starting)
+    assert (told.result, told.fix) == ("ok", None) and "is starting in the swarm trial" in told.message
+    assert all(told.fix is None and "is starting" in told.message for told in doctor_network.connections(starting))
+    there = running(member, connected=1)
+    (told,) = doctor_swarm.membership(there)
+    assert told.result == "ok"
+    (tmp_path / "config.d" / "50-swarm.yaml").unlink()
+    (told,) = doctor_swarm.membership(replace(look(tmp_path), status=there.status, running=True))
+    assert (told.result, told.fix) == ("warning", restart)
+    assert "still in the swarm trial" in told.message and "is in no swarm" in told.message
+
+
+def test_a_command_for_this_node_names_it(tmp_path: Path) -> None:
+    found = look(tmp_path)
+    assert found.command("invite") == f"swarmd invite --config {found.config_path} --state {found.state}"
+    for instance, wanted in ((None, "sudo swarmd invite"), ("second", "sudo swarmd invite --instance second")):
+        named = installation(instance)
+        assert replace(found, config_path=named.config, state=named.state, named=named).command("invite") == wanted
 
 
 def test_a_running_node_without_p2pd_is_found(tmp_path: Path) -> None:

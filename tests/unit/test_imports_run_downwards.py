@@ -27,9 +27,9 @@ FLOORS = (
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Modules beside daemon.py that introduce the rooms to each other, as it does: one room with it.
 WIRING = {
-    "agreed", "arguments", "as_owner", "assembly", "beginning", "bootnode", "choosing", "doctor", "doctor_look",
-    "doctor_machine", "doctor_network", "doctor_swarm", "export", "fetching", "heldout", "located", "membership",
-    "neighbours", "peers", "place", "plan", "planned", "reload", "report_commands", "restarts", "stopped",
+    "agreed", "arguments", "as_owner", "assembly", "awaited", "beginning", "bootnode", "choosing", "doctor",
+    "doctor_look", "doctor_machine", "doctor_network", "doctor_swarm", "export", "fetching", "heldout", "located",
+    "membership", "neighbours", "peers", "place", "plan", "planned", "reload", "report_commands", "restarts", "stopped",
     "swarm_commands", "swarm_drop_in", "swarming", "trained", "unbuilt",
 }  # fmt: skip
 

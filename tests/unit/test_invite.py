@@ -86,6 +86,14 @@ def test_an_invite_of_a_mail_with_broken_lines_is_read() -> None:
     assert decode(f"  {word[:40]}\r\n {word[40:]}\n") == GOOD
 
 
+@pytest.mark.parametrize(
+    "pasted",
+    ["'{}'", '"{}"', "\u2018{}\u2019", "sudo swarmd join '{}'\n", "swarmd join {}", "`sudo  swarmd join {}`"],
+)
+def test_an_invite_is_read_with_the_command_and_the_quotes_that_were_pasted_with_it(pasted: str) -> None:
+    assert decode(pasted.format(encode(GOOD))) == GOOD
+
+
 @settings(max_examples=500, deadline=None)
 @given(st.text() | st.text().map(lambda text: PREFIX + text) | st.binary().map(lambda body: coded(b"\x01" + body)))
 @example(PREFIX)

@@ -173,8 +173,10 @@ def test_a_member_does_not_slip_into_another_swarm(tmp_path: Path) -> None:
     where = place(tmp_path / "a")
     made, other = found(where), found(place(tmp_path / "b"))
     refused(where, other.word, rf"50-swarm\.yaml:\d+: this node is in the swarm {made.invite.swarm_id}.*swarmd leave")
-    with pytest.raises(ConfigurationError, match="swarmd leave"):
+    with pytest.raises(ConfigurationError, match="`swarmd leave` first"):
         found(where)
+    with pytest.raises(ConfigurationError, match="`swarmd leave --state DIR` first"):
+        found(replace(where, options="--state DIR"))
     membership.leave(where)
     assert membership.join(where, other.word).invite.swarm_id == other.invite.swarm_id
 
@@ -229,7 +231,12 @@ def test_a_private_swarm_of_a_legacy_dialect_is_refused(tmp_path: Path) -> None:
     ("given", "message"),
     [
         ({"name": "my swarm"}, "NAME 'my swarm': must be a name"),
-        ({"announce": ("203.0.113.7:1",)}, "--announce '203.0.113.7:1': must be a multiaddress"),
+        (
+            {"announce": ("203.0.113.7:1",)},
+            "--announce '203.0.113.7:1': must be a multiaddress .* such as /ip4/203.0.113.7/tcp/38751",
+        ),
+        ({"announce": ("/ip4/0.0.0.0/tcp/38751",)}, "that others can call.*never 0.0.0.0 or ::"),
+        ({"announce": ("/ip6/::/udp/38751/quic-v1",)}, "that others can call.*never 0.0.0.0 or ::"),
         ({"datasets": "nope"}, "there is no preset 'nope'"),
     ],
 )

@@ -3,9 +3,12 @@
 import json
 import os
 import random
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from swarmd.monitor.report_file import process_mark
@@ -76,6 +79,8 @@ def test_what_was_written_is_read_and_readable_by_all(tmp_path: Path) -> None:
         os.umask(before)
     told = read_peers(tmp_path)
     assert (told.time, told.running, told.peers) == ("2023-11-14T22:13:20Z", True, found)
+    age = 1_700_000_000.0 - datetime.fromisoformat(told.since).timestamp()
+    assert age > 0 and abs(age - (time.time() - psutil.Process().create_time())) < 3
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o644 and os.listdir(tmp_path) == [FILE]
 
 
@@ -146,11 +151,43 @@ def test_a_running_node_counts_as_what_it_was_started_as_and_a_stopped_one_as_wh
     config.write_text("")
     damaged(tmp_path)
     StatusFile(tmp_path / "status.json").write(Status("training", network=NetworkStatus("pair", "0" * 32)))
-    assert len(peers(tmp_path, config, True).peers) == 1
+    assert len(peers(tmp_path, config, True)[0].peers) == 1
     StatusFile(tmp_path / "status.json").write(Status("stopped"))
-    assert len(peers(tmp_path, config, False).peers) == 1
+    assert len(peers(tmp_path, config, False)[0].peers) == 1
     with pytest.raises(NoPeers):
         peers(tmp_path, config, True)
+
+
+def in_swarm(name: str, swarm_id: str) -> str:
+    return f"coordinator: {{kind: clock}}\nswarm: {{name: {name}, id: '{swarm_id}'}}\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted"),
+    [("training", "has joined the swarm pair .* to be started anew"), ("starting", "is starting in the swarm pair")],
+)
+def test_a_node_that_has_joined_and_not_come_there_yet_is_told_so(tmp_path: Path, state: str, wanted: str) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(in_swarm("pair", "a" * 32))
+    damaged(tmp_path)  # of an earlier run
+    StatusFile(tmp_path / "status.json").write(Status(state))
+    with pytest.raises(NoPeers, match=wanted):
+        peers(tmp_path, config, True)
+
+
+def test_peers_of_a_swarm_that_the_node_has_left_are_told_as_such_until_the_restart(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    damaged(tmp_path)
+    StatusFile(tmp_path / "status.json").write(Status("training", network=NetworkStatus("pair", "a" * 32)))
+    still = f"the running node is still in the swarm pair ({'a' * 32}) until it is started anew; by its configuration "
+    for text, wanted in (
+        (in_swarm("pair", "a" * 32), ""),
+        ("", still + "it is in no swarm"),
+        (in_swarm("trio", "b" * 32), still + f"it is in the swarm trio ({'b' * 32})"),
+    ):
+        config.write_text(text)
+        assert peers(tmp_path, config, True)[1] == wanted
+        assert peers(tmp_path, config, False)[1] == "", "whose configuration that is, is not known"
 
 
 def test_the_lines_say_who_when_and_why(tmp_path: Path) -> None:
@@ -162,4 +199,8 @@ def test_the_lines_say_who_when_and_why(tmp_path: Path) -> None:
     assert details == f"  {victim.peer_id} at /ip4/192.0.2.7/tcp/1; clock -0.26 s; rejected: copied 1, expired 2"
     relayed = {"addresses": ["/ip4/192.0.2.7/tcp/1/p2p/QmRelay/p2p-circuit"]}
     *_, line, _ = peer_lines(read_peers(damaged(tmp_path, row={**row, **relayed})))
+    surplus = {**row, "rejected": {"quota-peer": 840}}
+    first, *_, empty, last = peer_lines(read_peers(damaged(tmp_path, row=surplus, since="2025-12-31T23:00:00Z")))
+    assert first == "1 peer, 1 connected; as of 2026-01-01T00:00:00Z; counts since 2025-12-31T23:00:00Z"
+    assert empty == "" and last.startswith("quota-peer: groups beyond") and "harms nobody" in last
     assert line.split()[-8:-5] == ["by", "relay", "swarmd"]

@@ -13,7 +13,7 @@ from swarmd.game.checkpoint import CheckpointStore
 from swarmd.game.history import BASE_ROUND, HeldoutRow, History, RoundRow
 from swarmd.game.history_exchange import ExchangeRow
 from swarmd.game.keeper import Best, Keeper
-from swarmd.game.report import Reporter
+from swarmd.game.report import Reporter, _of_peers
 from swarmd.monitor.status import STATUS_FILE, ChildStatus, MemoryStatus, ModelStatus, Status, StatusFile, read_status
 
 BEFORE = Status("starting", name="n", model=ModelStatus("embedded", 1_000_000, "fp32"), memory=MemoryStatus(limit=7))
@@ -192,6 +192,7 @@ def test_with_a_swarm_the_line_tells_of_peers_and_the_status_adds_up_what_came(
         reporter.round_played(row)
         reporter.round_done(row)
     assert ", loss +0.1000, peers 2/4, 12 groups, 64 tokens at 320/s, " in lines[0]
+    assert _of_peers(replace(exchange, peer_groups=1)) == "peers 2/4, 1 group, "
     assert history.exchange(4) == exchange
     assert shows(tmp_path, "rejected", {"expired": 2, "implausible": 4})
     found = read_status(tmp_path)

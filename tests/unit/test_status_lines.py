@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from swarmd.monitor.lines import status_lines
+from swarmd.monitor.report_file import process_mark
 from swarmd.monitor.status import (
     CheckpointStatus,
     ChildStatus,
@@ -62,6 +63,12 @@ def test_a_training_node_tells_what_it_does() -> None:
     ]
 
 
+def test_a_node_that_has_ended_has_no_children() -> None:
+    for state in ("stopped", "failed"):
+        status = Status(state, children={"p2pd": ChildStatus(77, 0)})
+        assert list(status_lines(asdict(status))) == [f"state       {state}, up 0 s"]
+
+
 def printed(*arguments: object) -> str:
     command = [sys.executable, "-m", "swarmd", *map(str, arguments)]
     ours = {name: value for name, value in os.environ.items() if not name.endswith("_DIRECTORY")}
@@ -69,9 +76,9 @@ def printed(*arguments: object) -> str:
 
 
 def test_what_stands_in_a_status_file_cannot_steer_the_terminal_nor_add_lines(tmp_path: Path) -> None:
-    status = Status("stopped", name=HOSTILE, phase=HOSTILE, model=ModelStatus(HOSTILE, 1, HOSTILE),
+    status = Status("training", name=HOSTILE, phase=HOSTILE, model=ModelStatus(HOSTILE, 1, HOSTILE),
                     children={HOSTILE: ChildStatus(1, 1)})  # fmt: skip
-    (tmp_path / "status.json").write_text(json.dumps({**asdict(status), "process": {}}))
+    (tmp_path / "status.json").write_text(json.dumps({**asdict(status), "process": process_mark()}))
     lines = printed("status", "--state", tmp_path).removesuffix("\n").split("\n")
     assert [line.split()[0] for line in lines] == ["state", "model", "child"]
     assert all(SHOWN in line and line.isprintable() for line in lines)

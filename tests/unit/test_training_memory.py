@@ -47,8 +47,12 @@ def test_what_runs_beside_takes_its_part_of_the_limit_and_of_the_prediction(half
     least = predict(half_billion, ROUND, "bf16-sr", ROUND.row, ROUND.group_size)
     just = int(least / NEAR) + (1 << 20)
     choose_plan(half_billion, ROUND, just, "bf16-sr")
-    with pytest.raises(DoesNotFit, match=f"at least {(least + beside) / 2**30:.1f} GiB"):
+    with pytest.raises(DoesNotFit, match=f"at least {(least + beside) / 2**30:.1f} GiB") as caught:
         choose_plan(half_billion, ROUND, just, "bf16-sr", beside)
+    assert "of which 250 MiB are for the network process and p2pd" in str(caught.value)
+    with pytest.raises(DoesNotFit) as caught:
+        choose_plan(half_billion, ROUND, least // 2, "bf16-sr")
+    assert "p2pd" not in str(caught.value)
 
 
 def test_the_shape_counts_every_parameter_once_without_making_the_model(half_billion):
