@@ -48,7 +48,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Published:
-    """A group in a record that its peer has signed."""
+    """A group that its peer has signed, or has had published."""
 
     round: int
     slot: int
@@ -92,10 +92,14 @@ class Judge:
     """Judges the trainings of a swarm whose nodes have the tasks of a preset (its file).
 
     records: lines of JSON with round, key, subkey, expires and value (base64): those that are signed by the peer of
-    their subkey for this place count as published. never: texts that no weight may be moved by.
+    their subkey for this place count as published. shared: what each honest node has its network process publish, by
+    peer id, since nobody can be sure to have met all of it in the DHT. never: texts that no weight may be moved by.
     """
 
-    def __init__(self, swarm_id: str, shards: int, tasks: Path, records: Iterable[Path], never: Iterable[str]) -> None:
+    def __init__(
+        self, swarm_id: str, shards: int, tasks: Path, records: Iterable[Path], shared: Mapping[str, Path],
+        never: Iterable[str],
+    ) -> None:  # fmt: skip
         self._swarm_id, self._shards = swarm_id, shards
         self._datasets = yaml.safe_load(tasks.read_text(encoding="utf-8"))["datasets"]
         self._never = frozenset(never)
@@ -104,6 +108,16 @@ class Judge:
         for file in records:
             for line in lines_of(file):
                 self._take(line)
+        for peer_id, file in shared.items():
+            for line in lines_of(file):
+                for group in line["groups"]:
+                    drawn = group["provenance"]
+                    self._published[peer_id].append(
+                        Published(
+                            line["round"], group["slot"], drawn["dataset"], drawn["seed"], drawn["index"],
+                            tuple(group["completions"]),
+                        )
+                    )  # fmt: skip
 
     def _take(self, line: Mapping[str, Any]) -> None:
         if "value" not in line or not math.isfinite(line["expires"]):

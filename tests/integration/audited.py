@@ -9,6 +9,8 @@ handed, and which of it reaches the gradient. Nothing is changed on its way, and
 Each round is a line of JSON in AUDIT_FOLDER/<peer id>.jsonl:
   {"round", "groups": [{"agent", "prompt", "prompt_ids", "completions", "ids": of each completion, "rewards"}],
    "rows": [[prompt's ids, completion's ids, advantage]], "implausible": {peer: groups}, "too_long": {peer: groups}}
+and what it has its network process publish one in AUDIT_FOLDER/shared/<peer id>.jsonl:
+  {"round", "groups": [{"slot", "provenance", "completions", ...}]}
 """
 
 from __future__ import annotations
@@ -27,8 +29,18 @@ _MOST_IDS = 512  # of a completion: more than is ever sampled here
 
 
 def look_at_training() -> None:
-    """From now on the trainers of this process and its forks write down what they train on."""
+    """From now on the nodes of this process and its forks write down what they share, and what they train on."""
+    from swarmd.network.swarm_link import Swarm
     from swarmd.training import trainer as room
+
+    exchange = Swarm._exchange
+
+    def exchange_seen(self: Any, round: int, groups: list[dict[str, Any]]) -> Any:
+        folder = Path(os.environ[FOLDER]) / "shared"
+        folder.mkdir(exist_ok=True)
+        with open(folder / f"{self._peer_id}.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"round": round, "groups": groups}) + "\n")
+        return exchange(self, round, groups)
 
     train, accumulate = room.GRPOTrainer.train, room.accumulate_gradient
     rows: list[Any] = []
@@ -51,6 +63,7 @@ def look_at_training() -> None:
         with open(Path(os.environ[FOLDER]) / f"{self.own}.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
+    Swarm._exchange = exchange_seen  # type: ignore[method-assign]
     room.accumulate_gradient = accumulate_seen
     room.GRPOTrainer.train = train_seen  # type: ignore[method-assign]
 

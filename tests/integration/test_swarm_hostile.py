@@ -107,7 +107,8 @@ def attacked(members: list[Member], folder: Path, trained: Path) -> Trial:
     sent, met = folder / "attack" / "sent.jsonl", folder / "attack" / "met.jsonl"
     never = {text for line in lines_of(sent) for text in line["never"]}
     tasks = Path(str(files("swarmd.tasks") / "presets" / f"{settings.datasets}.yaml"))
-    judge = Judge(settings.swarm_id, settings.shards, tasks, [sent, met], never)
+    shared = {name: trained / "shared" / f"{name}.jsonl" for name in names}
+    judge = Judge(settings.swarm_id, settings.shards, tasks, [sent, met], shared, never)
     # In the first round of the attack the witness may have come too late, whose records are trained on in the next too.
     lines = {name: list(lines_of(trained / f"{name}.jsonl")) for name in names}
     judged = {name: [line for line in found if line["round"] > first + 1] for name, found in lines.items()}
