@@ -1,4 +1,4 @@
-"""Looks at what a trainer is given of peers, with none of the code that let it in.
+"""Looks at what a trainer is given of peers, with none of the code that let it in but the drawing of a task's seed.
 
 From swarm id, round, peer and slot follows the task; reasoning-gym itself makes it and scores the answers; and what a
 peer said stands in the bytes that it sent, read here with plain msgpack and zlib.
