@@ -92,7 +92,7 @@ def peer_lines(told: PeersReport) -> Iterator[str]:
     if any(_SURPLUS in row["rejected"] for row in told.peers):
         yield ""
         yield (f"{_SURPLUS}: groups beyond what this node takes of one peer in a round "
-               "(network.limits.groups_per_peer); that harms nobody")
+               "(network.limits.groups_per_peer, fewer where a peer shows only some of its tasks); that harms nobody")
 
 
 def _connected(row: dict[str, Any]) -> str:

@@ -235,20 +235,18 @@ class Admission:
             if places[place] == content:
                 return None  # published anew, by a node that was restarted or in a long round
             raise Refused(Reason.DUPLICATE, f"a second record for round {record.round}")
-        groups = self._possible(record, now)
-        if groups:
+        possible = self._possible(record, now)
+        if possible:
             rules.finds_a_place(record, places, self._limits.peers_per_round)
             rules.is_within_its_blocks_quota(raw.address, self._blocks)
             places[place] = content
-        return replace(record, groups=groups)
+        # A place is taken even where chance takes no group: one record more would be another throw of the dice.
+        return replace(record, groups=self._due(record.peer_id, possible))
 
-    def _possible(self, record: Record, now: float) -> tuple[ClaimedGroup, ...]:
-        """Those groups that pass all that costs no more than a hash, at most `groups_per_peer`, chosen at random."""
+    def _possible(self, record: Record, now: float) -> list[ClaimedGroup]:
+        """Those groups that pass all that costs no more than a hash."""
         possible: dict[object, ClaimedGroup] = {}
-        groups = list(record.groups)
-        self._rng.shuffle(groups)
-        surplus = 0
-        for group in groups:
+        for group in record.groups:
             try:
                 rules.has_a_groups_form(group, self._limits.completion_chars)
                 if group.provenance is not None:
@@ -258,15 +256,19 @@ class Admission:
                 name = group.question if group.provenance is None else group.provenance
                 if name in possible:
                     raise Refused(Reason.DUPLICATE, "the same task twice in one record")
-                if len(possible) >= self._limits.groups_per_peer:
-                    surplus += 1
-                else:
-                    possible[name] = group
+                possible[name] = group
             except Refused as refusal:
                 self._refuse_group(record, refusal, now)
-        if surplus:
-            self._accounts.refuse(record.peer_id, Reason.QUOTA_PEER, surplus)
-        return tuple(possible.values())
+        return list(possible.values())
+
+    def _due(self, peer_id: str, possible: Sequence[ClaimedGroup]) -> tuple[ClaimedGroup, ...]:
+        """Those of a record that are taken, at most `groups_per_peer`, chosen at random."""
+        slots = {group.slot for group in possible if group.provenance is not None and group.slot is not None}
+        due = rules.groups_due(slots, self._limits.groups_per_peer, self._rng.random())
+        taken = self._rng.sample(possible, min(due, len(possible)))
+        if surplus := len(possible) - len(taken):
+            self._accounts.refuse(peer_id, Reason.QUOTA_PEER, surplus)
+        return tuple(taken)
 
     # --- Groups --------------------------------------------------------------------------------------------------
 

@@ -35,6 +35,10 @@ MOST_SLOTS = 256
 """Draws of a round whose tasks a peer may answer, some ten times what a node with the default number of tasks makes.
 With any number of them a peer would choose easy tasks after all, or only such as have one answer."""
 
+ANSWERED_SHARE = 0.75
+"""Of its draws up to the last one that it shows, what a peer must show to have all of its groups taken. A node shows
+them all, but for draws with a question that it has met before in the round."""
+
 UNSIGNED_SHARE = 0.75
 """Of a round's places that unsigned records may take: names are free there, and must not crowd out who signs."""
 
@@ -174,6 +178,20 @@ def is_its_peers_own_seed(record: Record, group: ClaimedGroup, swarm_id: str) ->
         raise Refused(Reason.OTHER_TASK, f"slot {shown(str(slot))} or its seed is out of range")
     if provenance.seed != task_seed(swarm_id, record.round, record.peer_id, slot):
         raise Refused(Reason.OTHER_TASK, f"the seed is not that of slot {slot}")
+
+
+def groups_due(slots: Collection[int], most: int, chance: float) -> int:
+    """How many groups of a record are taken: fewer of one that leaves out more of its peer's draws.
+
+    Each of its groups is in order, but who may leave out what it likes teaches what it likes: only tasks with the
+    answer 7, say. As random ones of the record are taken, and the fewer the more draws were passed over to find them,
+    there is nothing to be gained by choosing: who shows every twentieth draw has a fifteenth of the groups taken.
+
+    slots: of the groups that are in order, all different. most: of a record that leaves nothing out. chance: from 0 to
+    1, evenly; whether the fraction counts as one more.
+    """
+    share = min(1.0, len(slots) / (ANSWERED_SHARE * (max(slots) + 1))) if slots else 1.0
+    return int(most * share + chance)
 
 
 def is_of_this_mix(provenance: Provenance, mix: TaskMix) -> None:

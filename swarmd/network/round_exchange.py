@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -163,9 +162,9 @@ class RoundExchange:
                     outgoing.append(
                         OutgoingGroup(task, group["slot"], tuple(group["completions"]), tuple(group["mean_logprobs"]))
                     )
-        # Where a record has not room for all of them, chance decides which go.
-        random.shuffle(outgoing)
-        return outgoing
+        # Where a record has not room for all of them the first draws go: who shows others counts for less with those
+        # who read it, since it may have chosen them.
+        return sorted(outgoing, key=lambda group: group.slot)
 
     async def _gather(self, round: int, deadline: float, end: float) -> None:
         """Looks for records until `deadline`, and admits until `end`, both of time.monotonic().

@@ -101,7 +101,6 @@ class HonestNode(Node):
                 groups.append(OutgoingGroup(task, slot, tuple(map(str, payload.actions)), logprobs))
             if not payloads:
                 break
-        random.Random(f"{round}/{self.agent}").shuffle(groups)
         encoded = self._dialect.encode(groups, round, self._author, expires, "embedded")
         self._admission.remember_own(round, [group.completions for group in groups])
         raw = RawRecord(round, self._dialect.key_for(round, self.agent), self.agent, encoded.value, expires)

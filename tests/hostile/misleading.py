@@ -8,7 +8,6 @@ from itertools import islice
 from string import ascii_letters
 
 from swarmd.network.admission_rules import MOST_SLOTS, RawRecord
-from swarmd.network.dialects import OutgoingGroup
 from swarmd.tasks.answers import extract_answer
 from swarmd.tasks.provenance import Task
 from tests.hostile.own import poison
@@ -26,6 +25,8 @@ from tests.hostile.peers import (
 )
 
 Sending = tuple[Sequence[RawRecord], Sequence[Claim]]
+Judging = Callable[[Task, str], bool]
+"""Of a task and an answer to it."""
 
 HALF = COMPLETIONS // 2
 FAVOURITE = "7"
@@ -33,7 +34,7 @@ FAVOURITE = "7"
 _SLOTS = MOST_SLOTS
 """Draws among which a peer may choose."""
 _TRIED = 24
-"""Tasks that a model is asked, until answers of the wanted kinds are among those to four of them."""
+"""Tasks that a model is asked: as many as a node answers in a round."""
 
 
 def trash_before_right(peer: HostilePeer, world: World, rng: random.Random) -> Sending:
@@ -105,20 +106,17 @@ def one_answer(peer: HostilePeer, world: World, rng: random.Random) -> Sending:
 
 
 def one_digit(peer: HostilePeer, world: World, rng: random.Random) -> Sending:
-    """Only tasks with an answer of one digit, and only such wrong answers as are longer."""
-    return _picked(
-        peer, world, lambda task: task.answer is not None and len(task.answer) == 1,
-        lambda task, answer: answer == task.answer, lambda task, answer: len(answer) > 1,
+    """Of tasks with an answer of one digit such wrong answers as are longer; from all others nothing is learned."""
+    return _shown(
+        peer, world, lambda task, answer: answer == task.answer and len(answer) == 1,
+        lambda task, answer: len(answer) > 1,
     )  # fmt: skip
 
 
 def half_right(peer: HostilePeer, world: World, rng: random.Random) -> Sending:
     """reasoning-gym gives a part of the reward where the right answer is only contained. Answers of the model that are
-    so, and such as earn nothing: the best that is shown is wrong."""
-    return _picked(
-        peer, world, lambda task: task.answer is not None,
-        lambda task, answer: answer != task.answer and (task.answer or "") in answer,
-    )  # fmt: skip
+    so, and such as earn nothing: the best that is shown is wrong. From tasks without such nothing is learned."""
+    return _shown(peer, world, lambda task, answer: answer != task.answer and (task.answer or "") in answer)
 
 
 def sabotage(peer: HostilePeer, world: World, rng: random.Random) -> Sending:
@@ -141,28 +139,40 @@ def _each(peer: HostilePeer, world: World, completions: Callable[[Task], list[st
 
 
 def _picked(
-    peer: HostilePeer,
-    world: World,
-    fits: Callable[[Task], bool],
-    good: Callable[[Task, str], bool],
-    bad: Callable[[Task, str], bool] = lambda task, answer: True,
+    peer: HostilePeer, world: World, fits: Callable[[Task], bool], good: Judging, bad: Judging = lambda *_: True
 ) -> Sending:
-    """Tasks of its choice, and of a model's answers to them those that teach what they are to teach: the good ones,
-    and of those that earn nothing the bad ones."""
+    """Tasks of its choice among all its draws, of whatever place, each with what is to be learned from it."""
     slots = list(islice(_slots(peer, world, fits), _TRIED))
+    lessons = _lessons(peer, world, slots, good, bad)
+    groups = [peer.group(world, slot, texts) for slot, texts in zip(slots, lessons, strict=True) if texts][:GROUPS]
+    return [world.published(peer.author, groups)], lies(groups)
+
+
+def _shown(peer: HostilePeer, world: World, good: Judging, bad: Judging = lambda *_: True) -> Sending:
+    """All of its first draws, as one who knows that a record with gaps counts for less: where there is not what it
+    wants, or not what is to be learned from it, a group without a signal."""
+    lessons = _lessons(peer, world, range(_TRIED), good, bad)
+    groups = []
+    for slot, texts in enumerate(lessons):
+        nothing = [answered(false_answer(world.task(peer.peer_id, slot)))] * 2
+        groups.append(peer.group(world, slot, texts or nothing))
+    return [world.published(peer.author, groups)], lies(groups)
+
+
+def _lessons(
+    peer: HostilePeer, world: World, slots: Sequence[int], good: Judging, bad: Judging
+) -> Iterator[list[str]]:
+    """Of a model's answers to each of its tasks those that teach what they are to teach: the good ones, and of those
+    that earn nothing the bad ones. Nothing where one kind is missing."""
     tasks = [world.task(peer.peer_id, slot) for slot in slots]
-    groups: list[OutgoingGroup] = []
-    for slot, task, texts in zip(slots, tasks, peer.model(tasks), strict=True):
+    for task, texts in zip(tasks, peer.model(tasks), strict=True):
         answers = [extract_answer(text) or "" for text in texts]
         best = [text for text, answer in zip(texts, answers, strict=True) if good(task, answer)]
         worst = [
             text for text, answer in zip(texts, answers, strict=True)
             if (task.answer or "") not in answer and bad(task, answer)
         ]  # fmt: skip
-        if best and worst:
-            completions = [some[n % len(some)] for some in (best, worst) for n in range(HALF)]
-            groups.append(peer.group(world, slot, completions))
-    return [world.published(peer.author, groups[:GROUPS])], lies(groups[:GROUPS])
+        yield [some[n % len(some)] for some in (best, worst) for n in range(HALF)] if best and worst else []
 
 
 def _slots(peer: HostilePeer, world: World, fits: Callable[[Task], bool]) -> Iterator[int]:

@@ -91,8 +91,8 @@ def _digest(domain: str, *parts: str | int) -> bytes:
 class Judge:
     """Judges the trainings of a swarm whose nodes have the tasks of a preset (its file).
 
-    records: lines of JSON with round, key, subkey, expires and value (base64): those that are signed by the peer of
-    their subkey for this place count as published. shared: what each honest node has its network process publish, by
+    records: lines of JSON with key, subkey, expires and value (base64): those that are signed by the peer of their
+    subkey for this place count as published. shared: what each honest node has its network process publish, by
     peer id, since nobody can be sure to have met all of it in the DHT. never: texts that no weight may be moved by.
     """
 
@@ -122,19 +122,20 @@ class Judge:
     def _take(self, line: Mapping[str, Any]) -> None:
         if "value" not in line or not math.isfinite(line["expires"]):
             return
-        shard = number_of("swarmd/shard/1", line["round"], line["subkey"]) % self._shards
-        key = f"swarmd/1/{self._swarm_id}/{line['round']}/{shard}"
-        if line["key"] != key:
-            return
-        body = signed_body(base64.b64decode(line["value"]), key, line["subkey"], line["expires"])
-        if body is None or body["round"] != line["round"]:
+        body = signed_body(base64.b64decode(line["value"]), line["key"], line["subkey"], line["expires"])
+        # What a hostile node says that its record is of counts for nothing here either.
+        if body is None or line["key"] != self._key(body["round"], line["subkey"]):
             return
         self.signed += 1
         for group in body["groups"]:
             slot, _, dataset, _, seed, index, completions, _ = group[:8]
             self._published[line["subkey"]].append(
-                Published(line["round"], slot, dataset, seed, index, tuple(completions))
+                Published(body["round"], slot, dataset, seed, index, tuple(completions))
             )
+
+    def _key(self, round: int, peer_id: str) -> str:
+        shard = number_of("swarmd/shard/1", round, peer_id) % self._shards
+        return f"swarmd/1/{self._swarm_id}/{round}/{shard}"
 
     def account(self, peer_id: str, trained: Iterable[Mapping[str, Any]]) -> Account:
         """What this node trained on, and what of it is wrong. trained: lines as `audited` writes them."""
@@ -254,12 +255,12 @@ def signed_body(value: bytes, key: str, subkey: str, expires: float) -> dict[str
         rsa_key.verify(envelope["signature"], statement, pss, hashes.SHA256())
         body = envelope["body"]
         unpacked = msgpack.unpackb(zlib.decompress(body[1:], -zlib.MAX_WBITS) if body[0] else body[1:])
-        groups_fit = all(len(group) >= 8 for group in unpacked["groups"])
+        fits = type(unpacked["round"]) is int and all(len(group) >= 8 for group in unpacked["groups"])
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, msgpack.UnpackException, zlib.error):
         return None  # damaged on purpose: it was published, but says nothing
     except (InvalidSignature, UnsupportedAlgorithm, AssertionError):
         return None
-    return unpacked if place == subkey and value.startswith(_HEADER) and groups_fit else None
+    return unpacked if place == subkey and value.startswith(_HEADER) and fits else None
 
 
 def _is_part(some: Sequence[str], whole: Sequence[str]) -> bool:

@@ -2,6 +2,7 @@
 
 import random
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,49 @@ def test_of_each_peer_as_many_groups_as_configured_are_taken_and_the_rest_is_no_
     admitting = admission(OWN)
     assert len(admitting.admit([good(attacker, count=7)], ROUND, NOW)) == LIMITS.groups_per_peer
     assert admitting.totals == {Reason.QUOTA_PEER: 3}
+    assert admitting.reputation.score(attacker.peer_id, NOW) == 1.0
+
+
+class Told(random.Random):
+    """Chance as it is told."""
+
+    chance = 0.0
+
+    def random(self) -> float:
+        return self.chance
+
+
+def taken(slots: Sequence[int], rng: random.Random) -> int:
+    """How many groups are taken of a record that shows these draws."""
+    groups = [own_group(attacker, ROUND, slot, answers(own_task(attacker, ROUND, slot), rng)) for slot in slots]
+    return len(admission(OWN, rng=rng).admit([published(OWN, attacker, groups)], ROUND, NOW))
+
+
+def test_who_shows_only_some_of_its_draws_has_fewer_of_them_taken() -> None:
+    rng = random.Random(1)
+    assert taken([0, 1, 3, 4], rng) == LIMITS.groups_per_peer, "one was a question that came before"
+    chosen = [taken([60, 71, 83, 90], rng) for _ in range(60)]
+    # 4 x 4 / (0.75 x 91) = 0.23 of each record.
+    assert max(chosen) <= 1 and 5 <= sum(chosen) <= 25, chosen
+
+
+def test_a_record_with_gaps_of_which_nothing_was_taken_is_not_tried_again() -> None:
+    rng = random.Random(1)
+    groups = [own_group(attacker, ROUND, slot, answers(own_task(attacker, ROUND, slot), rng)) for slot in (60, 71, 83)]
+    first, other = published(OWN, attacker, groups[:2]), published(OWN, attacker, groups)
+    told = Told()
+    admitting = admission(OWN, rng=told)
+    assert admitting.admit([first], ROUND, NOW) == []
+    told.chance = 0.999
+    assert admitting.admit([first, other], ROUND, NOW) == []
+    assert admitting.totals == {Reason.QUOTA_PEER: 2, Reason.DUPLICATE: 1}
+
+
+def test_what_is_left_out_of_a_record_with_gaps_is_no_fault() -> None:
+    groups = [own_group(attacker, ROUND, slot, ["x", "y"]) for slot in (0, 1, 2, 90)]
+    admitting = admission(OWN, rng=random.Random(1))
+    assert len(admitting.admit([published(OWN, attacker, groups)], ROUND, NOW)) <= 1
+    assert set(admitting.totals) == {Reason.QUOTA_PEER}
     assert admitting.reputation.score(attacker.peer_id, NOW) == 1.0
 
 

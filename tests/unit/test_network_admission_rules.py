@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swarmd.network import admission_rules as rules
 from swarmd.network.quotas import BlockQuota, block_of
@@ -207,3 +209,20 @@ def test_no_message_of_a_rule_holds_a_strangers_control_characters() -> None:
     with pytest.raises(Refused) as refused:
         rules.is_of_this_mix(place, mix())
     assert str(refused.value).isprintable() and str(refused.value).isascii()
+
+
+@given(st.sets(st.integers(0, rules.MOST_SLOTS - 1), min_size=1, max_size=64), st.integers(1, 64), st.data())
+def test_to_show_only_some_draws_brings_no_more_of_them_in_than_to_show_all(
+    shown: set[int], most: int, data: st.DataObject
+) -> None:
+    """On the average, but for the quarter that may be left out: those of the draws up to the last one shown that are
+    wanted are as many of what is taken as they are of these draws."""
+    wanted = data.draw(st.sets(st.sampled_from(sorted(shown))))
+    chances = [(number + 0.5) / 200 for number in range(200)]
+    taken = sum(rules.groups_due(shown, most, chance) for chance in chances) / len(chances)
+    assert taken * len(wanted) / len(shown) <= most * len(wanted) / (max(shown) + 1) / 0.75 + 0.01
+
+
+@pytest.mark.parametrize("slots", [{0}, {0, 1, 2}, {0, 1, 3}, {1, 2, 3, 4}, set(range(64)), set()])
+def test_a_record_with_hardly_a_gap_is_taken_whole(slots: set[int]) -> None:
+    assert {rules.groups_due(slots, 4, chance) for chance in (0.0, 0.5, 0.999)} == {4}

@@ -241,6 +241,17 @@ def test_what_does_not_fit_is_left_out_whole(name: str) -> None:
     assert kept == [one.completions for one in many[: encoded.kept]]
 
 
+def test_a_record_that_is_full_has_no_gaps() -> None:
+    """A small group behind the first that finds no room would be one more draw that is shown without those before."""
+    swarm = dialect("swarmd", most_bytes=3000)
+    noise = random.Random(0).choices(string.printable, k=3000)  # which does not deflate
+    middle = dataclasses.replace(group(0), completions=("".join(noise[:1400]), "a"), mean_logprobs=None)
+    groups = [middle, dataclasses.replace(middle, completions=("".join(noise[1400:]), "a")), group(2, completions=2)]
+    encoded = swarm.encode(groups, ROUND, identity(), EXPIRES)
+    assert (encoded.kept, encoded.left_out) == (1, 2)
+    assert [one.completions for one in read(encoded.value, swarm).groups] == [middle.completions]
+
+
 @pytest.mark.parametrize("name", ["swarmd", "genrl-0.3", "genrl-0.1"])
 def test_what_others_would_refuse_is_not_sent(name: str) -> None:
     swarm = dialect(name, most_bytes=60_000)

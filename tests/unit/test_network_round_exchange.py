@@ -122,6 +122,13 @@ def test_tasks_that_nobody_would_take_are_not_published() -> None:
     one.close()
 
 
+def test_where_a_record_has_not_room_for_all_groups_the_first_draws_go() -> None:
+    """A record with gaps counts for less with those who read it."""
+    one = exchange(Space())
+    assert [group.slot for group in one._outgoing(ROUND, own_groups()[::-1])] == [0, 1]
+    one.close()
+
+
 def test_a_record_that_nobody_takes_holds_no_round_up_and_is_offered_again() -> None:
     space = Space(refuses=True)
     space.put(victim)

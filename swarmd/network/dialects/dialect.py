@@ -134,8 +134,9 @@ def fit(
 ) -> tuple[bytes, Sequence[GroupT]]:
     """The bytes of as many groups as `most` bytes hold, in their order, and which these are.
 
-    write: makes bytes of groups; None where they would be too many for a reader. A group that is too large makes room
-    for smaller ones behind it. Raises ValueError where not even the bytes of no groups fit.
+    write: makes bytes of groups; None where they would be too many for a reader. Groups that are too large by
+    themselves are passed over; else the first that finds no room is the end, since a record with gaps counts for less
+    (admission_rules.groups_due). Raises ValueError where not even the bytes of no groups fit.
     """
     written = write(groups)
     if written is not None and len(written) <= most:
@@ -149,6 +150,8 @@ def fit(
         if written is not None and len(written) <= most:
             best = written
             kept.append(group)
+        elif kept:
+            break
     return best, kept
 
 
