@@ -159,8 +159,8 @@ def _check(options: argparse.Namespace) -> int:
         else:
             print("the configuration is good")
         return EXIT_OK
+    from swarmd.commands.plan import make_plan, plan_lines
     from swarmd.located import LocatedError, naming_lines
-    from swarmd.plan import make_plan, plan_lines
 
     try:
         with naming_lines(options.config):
@@ -180,19 +180,19 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from swarmd.report_commands import status_command
+    from swarmd.commands.report import status_command
 
     return status_command(options)
 
 
 def _peers(options: argparse.Namespace) -> int:
-    from swarmd.report_commands import peers_command
+    from swarmd.commands.report import peers_command
 
     return peers_command(options)
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from swarmd.report_commands import doctor_command
+    from swarmd.commands.report import doctor_command
 
     return doctor_command(options)
 
@@ -200,7 +200,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _restarts(options: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
-    from swarmd.restarts import HistoryUnreadable, moment, restart_json, restart_lines, restarts
+    from swarmd.commands.restarts import HistoryUnreadable, moment, restart_json, restart_lines, restarts
 
     named = installation(options.instance)
     try:
@@ -222,7 +222,7 @@ def _restarts(options: argparse.Namespace) -> int:
 
 def _eval(options: argparse.Namespace) -> int:
     config = _config(options)
-    from swarmd.heldout import evaluate, table
+    from swarmd.commands.heldout import evaluate, table
     from swarmd.located import naming_lines
     from swarmd.system.paths import state_directory
 
@@ -282,7 +282,7 @@ def _model_list(options: argparse.Namespace) -> int:
 
 def _model_export(options: argparse.Namespace) -> int:
     config = _config(options)
-    from swarmd.export import export_model
+    from swarmd.commands.export import export_model
 
     print(export_model(config, options.state, options.directory))
     return EXIT_OK
@@ -311,7 +311,7 @@ def _import_env(options: argparse.Namespace) -> int:
 
 
 def _swarm(options: argparse.Namespace) -> int:
-    from swarmd.swarm_commands import run_command
+    from swarmd.commands.swarm import run_command
 
     return run_command(options)
 

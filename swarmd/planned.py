@@ -11,10 +11,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from swarmd.as_owner import SERVICE_USER
 from swarmd.assembly import Chosen, choose_model
 from swarmd.config import DEFAULT_PATH, Config
 from swarmd.game.history import HISTORY_FILE, Curves
+from swarmd.system.as_owner import SERVICE_USER
 from swarmd.system.exits import ConfigurationError
 from swarmd.system.installation import Installation, owner_of
 from swarmd.system.memory import MemoryLimit

@@ -56,8 +56,8 @@ def reaped() -> list[dict[str, int]]:
 
 def serve() -> None:
     """Forks for each line on stdin until there are no more."""
-    import swarmd.daemon
-    import swarmd.heldout  # noqa: F401
+    import swarmd.commands.heldout  # noqa: F401
+    import swarmd.daemon  # noqa: F401
 
     server = os.getpid()
     answers = os.fdopen(os.dup(1), "w", buffering=1)

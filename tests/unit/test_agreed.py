@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from swarmd import membership
 from swarmd.agreed import compare, warn_of_disagreement
-from swarmd.place import Place
+from swarmd.membership import change
+from swarmd.membership.place import Place
 
 LISTEN = "network: {listen: [/ip4/203.0.113.7/tcp/38751]}\n"
 
@@ -30,7 +30,7 @@ def member(folder: Path, name: str = "config", **given: Any) -> Place:
     usual: dict[str, Any] = {
         "round_seconds": 60.0, "datasets": None, "private": False, "announce": (), "bootnode": False, "nodes": None
     }  # fmt: skip
-    membership.found(place, "our-swarm", **{**usual, **given})
+    change.found(place, "our-swarm", **{**usual, **given})
     return place
 
 

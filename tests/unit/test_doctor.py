@@ -15,12 +15,15 @@ from typing import Any
 
 import pytest
 
-from swarmd import doctor_machine, doctor_network, doctor_swarm, membership
 from swarmd.config import load_config
-from swarmd.doctor import examine, finding_lines
-from swarmd.doctor_look import Finding, Look
+from swarmd.doctor import machine as doctor_machine
+from swarmd.doctor import network as doctor_network
+from swarmd.doctor import swarm as doctor_swarm
+from swarmd.doctor.examination import examine, finding_lines
+from swarmd.doctor.look import Finding, Look
+from swarmd.membership import change
+from swarmd.membership.place import Place
 from swarmd.monitor.status import ChildStatus, MemoryStatus, NetworkStatus, Status, StatusFile
-from swarmd.place import Place
 from swarmd.system.installation import installation
 
 SERVICE = installation(None)
@@ -42,7 +45,7 @@ def in_swarm(folder: Path, *, private: bool = False, port: int = 0) -> Look:
     config.write_text(f"network: {{listen: [/ip4/127.0.0.1/tcp/{port or 38751}]}}\n")
     (folder / "state").mkdir()
     place = Place(config, config, folder / "state", {})
-    membership.found(
+    change.found(
         place, "trial", round_seconds=10.0, datasets=None, private=private, announce=(), bootnode=False, nodes=None
     )  # fmt: skip
     return look(folder)

@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS = (
     ("__main__",),
     ("cli",),
+    ("commands",),
+    ("doctor", "membership"),
     ("daemon",),
     ("game",),
     ("network",),
@@ -27,10 +29,8 @@ FLOORS = (
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Modules beside daemon.py that introduce the rooms to each other, as it does: one room with it.
 WIRING = {
-    "agreed", "arguments", "as_owner", "assembly", "awaited", "beginning", "bootnode", "choosing", "doctor",
-    "doctor_look", "doctor_machine", "doctor_network", "doctor_swarm", "export", "fetching", "heldout", "located",
-    "membership", "neighbours", "peers", "place", "plan", "planned", "reload", "report_commands", "restarts", "stopped",
-    "swarm_commands", "swarm_drop_in", "swarming", "trained", "unbuilt",
+    "agreed", "arguments", "assembly", "awaited", "beginning", "bootnode", "choosing", "fetching", "located", "planned",
+    "reload", "stopped", "swarm_drop_in", "swarming", "unbuilt",
 }  # fmt: skip
 
 # What a room must not load, even inside a function. web3 raises the recursion limit of its process, which
@@ -44,6 +44,9 @@ NOT_IN = {
     "config": {"torch", "transformers", "hivemind", "reasoning_gym", "genrl", "web3"},
     "game": {"hivemind", "web3"},
     "daemon": {"web3"},
+    "commands": {"web3"},
+    "doctor": {"web3"},
+    "membership": {"web3", "torch", "transformers", "reasoning_gym"},
     "cli": {"web3"},
 }
 
@@ -55,7 +58,7 @@ def module_name(path: Path, root: Path) -> str:
 
 
 def room_of(module: str) -> str:
-    """swarmd.game.round -> game, swarmd.plan -> daemon; swarmd and swarmd.__version__ -> swarmd"""
+    """swarmd.game.round -> game, swarmd.commands.plan -> daemon; swarmd and swarmd.__version__ -> swarmd"""
     first = [*module.split("."), ""][1]
     return "daemon" if first in WIRING else first if first in FLOOR_OF else "swarmd"
 

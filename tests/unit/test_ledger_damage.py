@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmd.restarts import restart_json, restart_lines
+from swarmd.commands.restarts import restart_json, restart_lines
 from swarmd.system.ledger import backoff_seconds, described, note_end, note_start
 from swarmd.system.ledger_file import LEDGER_FILE, End, Ledger, load, read, save
 from swarmd.system.restart_history import history

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from swarmd.commands.plan import make_plan
 from swarmd.config import load_config
 from swarmd.located import LocatedError, naming_lines
-from swarmd.plan import make_plan
 from swarmd.system.exits import SettingProblem, SettingsRefused
 from swarmd.system.installation import installation
 

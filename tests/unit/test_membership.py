@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 
-from swarmd import arguments, membership, swarm_drop_in
+from swarmd import arguments, swarm_drop_in
 from swarmd.config import Config
 from swarmd.config.swarm import MOST_NODES
-from swarmd.membership import Member
+from swarmd.membership import change
+from swarmd.membership.change import Member
+from swarmd.membership.place import Place
 from swarmd.network.agreement import agreement_of
 from swarmd.network.identity import load
 from swarmd.network.invite import decode, encode
 from swarmd.network.swarm_secret import read_swarm_secret
-from swarmd.place import Place
 from swarmd.system.exits import ConfigurationError
 
 LISTEN = "network: {listen: [/ip4/203.0.113.7/tcp/38751]}\n"
@@ -38,7 +39,7 @@ def found(where: Place, name: str = "our-swarm", **given: Any) -> Member:
     usual: dict[str, Any] = {
         "round_seconds": 60.0, "datasets": None, "private": False, "announce": (), "bootnode": False, "nodes": None
     }  # fmt: skip
-    return membership.found(where, name, **{**usual, **given})
+    return change.found(where, name, **{**usual, **given})
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
@@ -48,7 +49,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 def refused(where: Place, word: str, message: str) -> None:
     before = tree(where.main.parent)
     with pytest.raises(ConfigurationError, match=message):
-        membership.join(where, word)
+        change.join(where, word)
     assert tree(where.main.parent) == before
 
 
@@ -82,7 +83,7 @@ def test_the_drop_in_is_not_for_everybody_whatever_the_umask(tmp_path: Path) -> 
         assert where.drop_in.stat().st_mode & 0o7777 == 0o640
         assert where.drop_in.parent.stat().st_mode & 0o7777 == 0o750
         assert os.listdir(where.drop_in.parent) == ["50-swarm.yaml"]
-        membership.leave(where)
+        change.leave(where)
         where.drop_in.parent.rmdir()
 
 
@@ -90,7 +91,7 @@ def test_who_joins_has_all_that_must_agree_and_knows_the_founder(tmp_path: Path)
     mix = "tasks: {datasets: [{name: gcd, weight: 2, config: {max_value: 90}}, {name: lcm}]}\nswarm: {shards: 4}\n"
     first, second = place(tmp_path / "a", LISTEN + mix), place(tmp_path / "b")
     made = found(first, round_seconds=7.5)
-    joined = membership.join(second, made.word)
+    joined = change.join(second, made.word)
     one, other = first.load(), second.load()
     assert agreement_of(one) == agreement_of(other) and agreement_of(one).parts[0][:2] == ("gcd", 2 / 3)
     assert one.swarm.id == other.swarm.id and other.swarm.peers == made.invite.peers
@@ -109,7 +110,7 @@ def test_a_swarm_founded_for_so_many_nodes_has_a_shard_for_each_sixteen(
 ) -> None:
     first, second = place(tmp_path / "a", LISTEN + "swarm: {shards: 4}\n"), place(tmp_path / "b")
     made = found(first, nodes=nodes)
-    joined = membership.join(second, made.word)
+    joined = change.join(second, made.word)
     assert first.load().swarm.shards == second.load().swarm.shards == joined.invite.shards == shards
     hashes = {agreement_of(where.load()).hash for where in (first, second)}
     assert hashes == {made.invite.config_hash} and decode(made.word).shards == shards
@@ -120,15 +121,15 @@ def test_a_swarm_founded_for_so_many_nodes_has_a_shard_for_each_sixteen(
 @pytest.mark.parametrize("swarm_id", ["1234e567", "00112233", "12345678"])
 def test_an_id_that_reads_like_a_number_stays_a_text(tmp_path: Path, swarm_id: str) -> None:
     where = place(tmp_path / "b")
-    membership.join(where, encode(replace(found(place(tmp_path / "a")).invite, swarm_id=swarm_id)))
+    change.join(where, encode(replace(found(place(tmp_path / "a")).invite, swarm_id=swarm_id)))
     assert where.load().swarm.id == swarm_id
 
 
 def test_any_member_invites_with_its_own_address_and_those_it_knows(tmp_path: Path) -> None:
     second = place(tmp_path / "b", "network: {announce: [/ip4/198.51.100.9/tcp/1]}\n")
     made = found(place(tmp_path / "a"))
-    joined = membership.join(second, made.word)
-    again = membership.invite(second)
+    joined = change.join(second, made.word)
+    again = change.invite(second)
     assert again.invite == joined.invite == decode(again.word)
     assert again.invite.peers == (f"/ip4/198.51.100.9/tcp/1/p2p/{joined.peer_id}", *made.invite.peers)
 
@@ -138,7 +139,7 @@ def test_an_announced_address_is_kept_and_goes_into_the_invite(tmp_path: Path) -
     made = found(where, announce=("/ip4/198.51.100.9/tcp/4444",))
     assert where.load().network.announce == ("/ip4/198.51.100.9/tcp/4444",)
     assert made.invite.peers == (f"/ip4/198.51.100.9/tcp/4444/p2p/{made.peer_id}",)
-    membership.join(where, made.word)
+    change.join(where, made.word)
     assert where.load().network.announce == ("/ip4/198.51.100.9/tcp/4444",)
     assert where.load().swarm.peers == ()  # not itself
 
@@ -146,27 +147,27 @@ def test_an_announced_address_is_kept_and_goes_into_the_invite(tmp_path: Path) -
 def test_the_secret_of_a_private_swarm_travels_in_the_invite_and_lies_in_a_file_of_its_own(tmp_path: Path) -> None:
     first, second = place(tmp_path / "a"), place(tmp_path / "b")
     made = found(first, private=True)
-    membership.join(second, made.word)
+    change.join(second, made.word)
     assert made.invite.secret is not None
     for where in (first, second):
         file = where.load().swarm.secret_file
         assert file == str(where.state / "swarm.secret") and read_swarm_secret(file, {}) == made.invite.secret
         assert Path(file).stat().st_mode & 0o7777 == 0o600
         assert made.invite.secret not in where.drop_in.read_text()
-    assert membership.invite(second).invite.secret == made.invite.secret
+    assert change.invite(second).invite.secret == made.invite.secret
 
 
 def test_leaving_takes_the_drop_in_and_the_secret_and_nothing_else(tmp_path: Path) -> None:
     where = place(tmp_path)
     (where.state / "checkpoints").mkdir()
     made = found(where, private=True)
-    assert membership.leave(where) == (made.invite.swarm_id, None)
+    assert change.leave(where) == (made.invite.swarm_id, None)
     assert sorted(os.listdir(where.state)) == ["checkpoints", "identity.key"]
     assert where.load() == Config.model_validate({"network": {"listen": ["/ip4/203.0.113.7/tcp/38751"]}})
     with pytest.raises(ConfigurationError, match=r"in no swarm.*50-swarm\.yaml"):
-        membership.leave(where)
+        change.leave(where)
     with pytest.raises(ConfigurationError, match="in no swarm"):
-        membership.invite(where)
+        change.invite(where)
 
 
 def test_a_member_does_not_slip_into_another_swarm(tmp_path: Path) -> None:
@@ -177,15 +178,15 @@ def test_a_member_does_not_slip_into_another_swarm(tmp_path: Path) -> None:
         found(where)
     with pytest.raises(ConfigurationError, match="`swarmd leave --state DIR` first"):
         found(replace(where, options="--state DIR"))
-    membership.leave(where)
-    assert membership.join(where, other.word).invite.swarm_id == other.invite.swarm_id
+    change.leave(where)
+    assert change.join(where, other.word).invite.swarm_id == other.invite.swarm_id
 
 
 def test_a_membership_by_hand_is_named_and_left_alone(tmp_path: Path) -> None:
     where = place(tmp_path / "a", LISTEN + "coordinator: {kind: clock}\nswarm:\n  id: abcdef12\n")
     refused(where, found(place(tmp_path / "b")).word, r"config\.yaml:4: .*abcdef12 already; take swarm\.id out there")
     with pytest.raises(ConfigurationError, match=r"config\.yaml:4: swarm\.id is set there"):
-        membership.leave(where)
+        change.leave(where)
 
 
 def test_what_overrules_the_swarm_is_named_and_nothing_is_written(tmp_path: Path) -> None:
@@ -214,7 +215,7 @@ def test_an_invite_that_names_no_node_is_refused_and_the_way_to_a_better_one_tol
     where = place(tmp_path / "b")
     nowhere = encode(replace(made.invite, peers=()))
     refused(where, nowhere, r"our-swarm names no node.*`swarmd invite` on a node .* network\.announce: \[")
-    membership.join(where, made.word)
+    change.join(where, made.word)
     refused(where, nowhere, "names no node")
     assert where.load().swarm.peers == made.invite.peers
 
@@ -258,7 +259,7 @@ def test_leaving_is_refused_where_the_rest_could_not_be_used(tmp_path: Path) -> 
     found(where)
     where.main.write_text("coordinator: {kind: clock}\n")
     with pytest.raises(ConfigurationError, match="clock needs swarm.id.*\nmend that first"):
-        membership.leave(where)
+        change.leave(where)
     assert where.drop_in.exists()
 
 
@@ -269,7 +270,7 @@ def test_an_instance_has_a_swarm_of_its_own_beside_the_main_node(tmp_path: Path)
     other = found(second)
     assert second.drop_in == tmp_path / "second.d" / "50-swarm.yaml"
     assert (main.load().swarm.id, second.load().swarm.id) == (first.invite.swarm_id, other.invite.swarm_id)
-    left, still = membership.leave(second)
+    left, still = change.leave(second)
     assert left == other.invite.swarm_id and still is not None and "config.d/50-swarm.yaml" in still
     assert second.load().swarm.id == first.invite.swarm_id
 
@@ -303,9 +304,9 @@ def test_who_may_not_touch_the_services_files_is_told_the_way_out(public: Path, 
     else:
         os.chmod(public / "etc" / closed, 0o700)
         os.chmod(where.drop_in.parent, 0o755 if closed == "config.yaml" else 0o700)
-    acts: list[Callable[[], object]] = [lambda: membership.leave(where)]
+    acts: list[Callable[[], object]] = [lambda: change.leave(where)]
     if closed != "50-swarm.yaml":
-        acts += [lambda: found(where), lambda: membership.join(where, word), lambda: membership.invite(where)]
+        acts += [lambda: found(where), lambda: change.join(where, word), lambda: change.invite(where)]
     for act in acts:
         with nobody(), pytest.raises(ConfigurationError, match=r"Permission denied; run this with sudo") as refusal:
             act()
@@ -332,7 +333,7 @@ def test_a_full_or_closed_folder_leaves_no_secret_behind(tmp_path: Path, monkeyp
 def test_a_rejoining_that_fails_keeps_the_old_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where = place(tmp_path / "b")
     made = found(place(tmp_path / "a"), private=True)
-    membership.join(where, made.word)
+    change.join(where, made.word)
     file = where.state / "swarm.secret"
     before, mode = tree(where.main.parent), file.stat().st_mode
 
@@ -347,7 +348,7 @@ def test_a_rejoining_that_fails_keeps_the_old_secret(tmp_path: Path, monkeypatch
         assert tree(where.main.parent) == before and file.stat().st_mode == mode
     monkeypatch.undo()
     assert where.load().swarm.secret_file == str(file) and read_swarm_secret(str(file), {}) == made.invite.secret
-    membership.join(where, other)
+    change.join(where, other)
     assert read_swarm_secret(str(file), {}) == "n" * 43
     assert sorted(os.listdir(where.state)) == ["identity.key", "swarm.secret"]
 
@@ -355,14 +356,14 @@ def test_a_rejoining_that_fails_keeps_the_old_secret(tmp_path: Path, monkeypatch
 def test_what_an_interrupted_rejoining_left_is_cleared_away(tmp_path: Path) -> None:
     where = place(tmp_path / "b")
     made = found(place(tmp_path / "a"), private=True)
-    membership.join(where, made.word)
+    change.join(where, made.word)
     left = where.state / ".swarm.secret.old"
     left.write_text("of an interrupted one")
-    membership.join(where, made.word)
+    change.join(where, made.word)
     assert read_swarm_secret(str(where.state / "swarm.secret"), {}) == made.invite.secret
     assert sorted(os.listdir(where.state)) == ["identity.key", "swarm.secret"]
     left.write_text("of an interrupted one")
-    membership.leave(where)
+    change.leave(where)
     assert os.listdir(where.state) == ["identity.key"], "no secret stays behind"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from swarmd.config import load_config
-from swarmd.neighbours import port_notes
+from swarmd.membership.neighbours import port_notes
 
 SWARM = "swarm: {id: abcdef12}\ncoordinator: {kind: clock}\n"
 

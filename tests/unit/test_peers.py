@@ -11,13 +11,13 @@ from typing import Any
 import psutil
 import pytest
 
+from swarmd.commands.peers import NoPeers, peer_lines, peers
 from swarmd.monitor.report_file import process_mark
 from swarmd.monitor.status import NetworkStatus, Status, StatusFile
 from swarmd.network.admission_rules import RawRecord
 from swarmd.network.dht_node import PeerSeen
 from swarmd.network.names import name_of
 from swarmd.network.peers_report import FILE, MOST_PEERS, NoReport, read_peers, rows, write_peers
-from swarmd.peers import NoPeers, peer_lines, peers
 from tests.hostile.admitting import admission, attacker, dialect_named, others, victim
 from tests.hostile.authors import NOW, ROUND, Author, honest
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from swarmd import doctor_machine
+from swarmd.commands.plan import make_plan
 from swarmd.config import Config, load_config
-from swarmd.doctor_look import Look
-from swarmd.plan import make_plan
+from swarmd.doctor import machine
+from swarmd.doctor.look import Look
 from swarmd.planned import python_path_of, unit_of, user_of
 from swarmd.swarming import network_bytes
 from swarmd.system.exits import ConfigurationError
@@ -50,7 +50,7 @@ def plan_of(service: Installation, text: str = "") -> dict[str, Any]:
 
 def found_by_doctor(service: Installation) -> str:
     look = Look(load_config(service.config, {}), service.config, service.state, {}, False, service, {})
-    (finding,) = doctor_machine.memory(look)
+    (finding,) = machine.memory(look)
     return finding.message
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from swarmd.restarts import HistoryUnreadable, moment, restart_json, restart_lines, restarts
+from swarmd.commands.restarts import HistoryUnreadable, moment, restart_json, restart_lines, restarts
 from swarmd.system import journal_reader
 from swarmd.system.journal_reader import Journal, JournalUnreadable
 from swarmd.system.ledger import note_end, note_start
@@ -103,8 +103,8 @@ def test_an_account_that_a_full_disk_sent_to_the_runtime_directory_is_found(
         place.mkdir(parents=True)
         note_start(place, "1", "b", "i1")
     note_end(runtime, End("crash", invocation="i1"), "1", "b")
-    monkeypatch.setattr("swarmd.restarts.STATE", tmp_path / "lib")
-    monkeypatch.setattr("swarmd.restarts.RUNTIME", tmp_path / "run")
+    monkeypatch.setattr("swarmd.commands.restarts.STATE", tmp_path / "lib")
+    monkeypatch.setattr("swarmd.commands.restarts.RUNTIME", tmp_path / "run")
     assert restarts(unit, state, None).totals == {"crash": 1}
     assert restarts("swarmd@other.service", state, None).totals == {}
 
@@ -136,7 +136,7 @@ def test_a_directory_that_is_not_there_is_named_as_the_fault(tmp_path: Path) -> 
 WITHOUT_SYSTEMD = """
 import sys
 sys.modules["systemd"] = None
-from swarmd.restarts import HistoryUnreadable, restarts
+from swarmd.commands.restarts import HistoryUnreadable, restarts
 try:
     restarts("swarmd.service", None, None)
 except HistoryUnreadable as error:

@@ -15,17 +15,17 @@ from typing import Any, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from swarmd import swarm_drop_in
-from swarmd.as_owner import as_owner
 from swarmd.config import Config
 from swarmd.config.loading import Pending
 from swarmd.config.swarm import NODES_PER_SHARD
 from swarmd.config.values import Allowed, AnnouncedAddress, Name
+from swarmd.membership.place import Place
 from swarmd.network import secret_change, swarm_secret
 from swarmd.network.addresses import Reachable, reachable
 from swarmd.network.agreement import agreement_of
 from swarmd.network.identity import identity_path, load_or_create
 from swarmd.network.invite import MOST_PEERS, Invite, decode, encode, plain_datasets
-from swarmd.place import Place
+from swarmd.system.as_owner import as_owner
 from swarmd.system.exits import ConfigurationError
 from swarmd.tasks.mix import ENVIRONMENT
 from swarmd.unbuilt import refuse_what_is_not_built

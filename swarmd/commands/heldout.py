@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from swarmd.assembly import open_environment
+from swarmd.commands.trained import open_trained
 from swarmd.config import Config
 from swarmd.game.evaluation import Evaluator, Scored
 from swarmd.monitor.progress import progress
 from swarmd.tasks.scorer import Scorer
-from swarmd.trained import open_trained
 
 
 def evaluate(config: Config, state_flag: Path | None, samples: int | None, seed: int) -> dict[str, Any]:

@@ -11,9 +11,9 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from swarmd import doctor_machine, doctor_network, doctor_swarm
 from swarmd.config import ConfigErrors, load_config
-from swarmd.doctor_look import Finding, Look
+from swarmd.doctor import machine, network, swarm
+from swarmd.doctor.look import Finding, Look
 from swarmd.monitor.status import ENDED, StatusError, read_status
 from swarmd.swarming import in_a_swarm
 from swarmd.system.exits import ConfigurationError
@@ -24,23 +24,23 @@ from swarmd.unbuilt import refuse_what_is_not_built
 Check = Callable[[Look], Iterator[Finding]]
 
 _OF_ANY_NODE: dict[str, Check] = {
-    "state": doctor_machine.state,
-    "disk": doctor_machine.disk,
-    "memory": doctor_machine.memory,
-    "torch": doctor_machine.torch,
-    "hub": doctor_machine.hub,
-    "swarm": doctor_swarm.membership,
+    "state": machine.state,
+    "disk": machine.disk,
+    "memory": machine.memory,
+    "torch": machine.torch,
+    "hub": machine.hub,
+    "swarm": swarm.membership,
 }
 _OF_A_MEMBER: dict[str, Check] = {
-    "identity": doctor_swarm.identity,
-    "secret": doctor_swarm.secret,
-    "agreement": doctor_swarm.agreement,
-    "reasoning-gym": doctor_swarm.reasoning_gym,
-    "clock": doctor_swarm.clock,
-    "ports": doctor_network.ports,
-    "addresses": doctor_network.addresses,
-    "p2pd": doctor_network.daemon,
-    "connections": doctor_network.connections,
+    "identity": swarm.identity,
+    "secret": swarm.secret,
+    "agreement": swarm.agreement,
+    "reasoning-gym": swarm.reasoning_gym,
+    "clock": swarm.clock,
+    "ports": network.ports,
+    "addresses": network.addresses,
+    "p2pd": network.daemon,
+    "connections": network.connections,
 }
 _SHOWN = {"ok": "ok", "warning": "warning", "failed": "FAILED", "skipped": "-"}
 

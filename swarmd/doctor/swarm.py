@@ -12,7 +12,7 @@ from pathlib import Path
 from swarmd.agreed import compare
 from swarmd.awaited import STARTING, not_yet_in, still_in
 from swarmd.config.secret_values import CREDENTIAL_PREFIX
-from swarmd.doctor_look import Finding, Look
+from swarmd.doctor.look import Finding, Look
 from swarmd.network.identity import identity_path, load
 from swarmd.network.swarm_secret import read_swarm_secret
 from swarmd.swarming import in_a_swarm

@@ -43,7 +43,7 @@ def status_command(options: argparse.Namespace) -> int:
 
 def peers_command(options: argparse.Namespace) -> int:
     """Carries out `peers`; the exit code."""
-    from swarmd.peers import NoPeers, peer_lines, peers
+    from swarmd.commands.peers import NoPeers, peer_lines, peers
 
     its_own = options.config is not None or options.state is None
     try:
@@ -61,7 +61,7 @@ def peers_command(options: argparse.Namespace) -> int:
 
 def doctor_command(options: argparse.Namespace) -> int:
     """Carries out `doctor`; the exit code."""
-    from swarmd.doctor import examine, finding_lines
+    from swarmd.doctor.examination import examine, finding_lines
     from swarmd.system.paths import default_state_directory
 
     named, state = installation(options.instance), options.state

@@ -12,7 +12,7 @@ from typing import Any
 
 from swarmd.config import ConfigErrors, secret_path
 from swarmd.config.secret_values import CREDENTIAL_PREFIX
-from swarmd.doctor_look import Finding, Look
+from swarmd.doctor.look import Finding, Look
 from swarmd.system.exits import RestartableError
 from swarmd.system.paths import cache_directory
 from swarmd.system.redaction import conceal

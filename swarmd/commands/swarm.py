@@ -15,14 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from swarmd import membership
-from swarmd.as_owner import as_owner, members_state
 from swarmd.config import DEFAULT_PATH
 from swarmd.config.swarm import NODES_PER_SHARD
-from swarmd.membership import Member
-from swarmd.neighbours import port_notes
+from swarmd.membership import change
+from swarmd.membership.change import Member
+from swarmd.membership.neighbours import port_notes
+from swarmd.membership.place import Place
 from swarmd.network import identity
-from swarmd.place import Place
+from swarmd.system.as_owner import as_owner, members_state
 from swarmd.system.exits import EXIT_OK, ConfigurationError
 from swarmd.system.installation import installation
 from swarmd.system.redaction import one_line
@@ -55,7 +55,7 @@ def _named_by(options: argparse.Namespace) -> str:
 
 
 def _found(options: argparse.Namespace, place: Place) -> int:
-    member = membership.found(
+    member = change.found(
         place,
         options.name,
         round_seconds=options.round_seconds,
@@ -77,7 +77,7 @@ def _found(options: argparse.Namespace, place: Place) -> int:
 
 
 def _invite(options: argparse.Namespace, place: Place) -> int:
-    member = membership.invite(place)
+    member = change.invite(place)
     if options.json:
         return _print_json({**_as_json(member), "notes": _notes(member)})
     for note in _notes(member):
@@ -88,7 +88,7 @@ def _invite(options: argparse.Namespace, place: Place) -> int:
 
 def _join(options: argparse.Namespace, place: Place) -> int:
     word = sys.stdin.read(_MOST_INVITE) if options.invite == "-" else options.invite
-    member = membership.join(place, word)
+    member = change.join(place, word)
     step, notes = _next_step(options, place), port_notes(place.main, place.load())
     if options.json:
         return _print_json({**_as_json(member), "notes": notes, "next": step})
@@ -98,7 +98,7 @@ def _join(options: argparse.Namespace, place: Place) -> int:
 
 
 def _leave(options: argparse.Namespace, place: Place) -> int:
-    swarm_id, elsewhere = membership.leave(place)
+    swarm_id, elsewhere = change.leave(place)
     step = _next_step(options, place)
     if options.json:
         left = {"id": swarm_id, "file": str(place.drop_in), "still": elsewhere, "next": step}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from swarmd.commands.trained import open_trained
 from swarmd.config import Config
 from swarmd.system.exits import ConfigurationError
-from swarmd.trained import open_trained
 
 
 def export_model(config: Config, state_flag: Path | None, target: Path) -> str:

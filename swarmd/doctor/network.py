@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from swarmd.awaited import STARTING, still_in
-from swarmd.doctor_look import Finding, Look
+from swarmd.doctor.look import Finding, Look
 from swarmd.network.addresses import is_circuit, reachable
 
 _SKEW_SHOWN, _SKEW_WARNED = 0.5, 2.0

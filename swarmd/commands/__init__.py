@@ -1,0 +1,1 @@
+"""What the commands print that are not the node itself, a command or a few related ones a file."""

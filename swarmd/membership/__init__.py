@@ -1,0 +1,1 @@
+"""A node's swarm and how it changes: found, invite, join, leave."""
