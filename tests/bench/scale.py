@@ -3,7 +3,8 @@
     python -m tests.bench.scale --nodes 10 40 80 160 --rounds 5 --out docs/benchmarks/scale.md
 
 Every node is real: a DHT node with a p2pd of its own, several of them in a Python process. Run as root: it moves into
-network and process namespaces of its own, so that what loopback carries is theirs alone, and all ends with it.
+network and process namespaces of its own, so that what loopback carries is theirs alone, and all ends with it. What
+does not fit into memory beside the rest can be measured by itself: --json keeps it, --merge puts it into the report.
 """
 
 from __future__ import annotations
@@ -19,37 +20,47 @@ from swarmd.system.startup import prepare_process
 
 prepare_process()
 
-from tests.bench.scale_costs import available_gib  # noqa: E402  (the environment comes first)
+from tests.bench.scale_measured import Measured, Plan, read  # noqa: E402  (the environment comes first)
+from tests.bench.scale_memory import available_gib, first_of_all_to_go, needed_gib  # noqa: E402
 from tests.bench.scale_report import report  # noqa: E402
-from tests.bench.scale_settings import MIB_PER_NODE  # noqa: E402
-from tests.bench.scale_swarm import Measured, measure, read, say  # noqa: E402
+from tests.bench.scale_settings import NODES_PER_PROCESS  # noqa: E402
+from tests.bench.scale_swarm import measure, say  # noqa: E402
 from tests.bench.scale_wire import wire_table  # noqa: E402
 
 _INSIDE = "SWARMD_BENCH_INSIDE"
-_SPARE_GIB = 2.0
 
 
 def main() -> int:
     options = _options()
     if _INSIDE not in os.environ:
         _enter()
+    first_of_all_to_go()
     results = [read(entry) for path in options.merge for entry in json.loads(path.read_text())]
     for nodes in options.nodes:
         for scheme in options.schemes:
-            free, needed = available_gib(), nodes * MIB_PER_NODE[scheme] / 1024 + _SPARE_GIB
+            free = available_gib()
+            needed = needed_gib(scheme, nodes, options.nodes_per_process, options.gogc)
             if free < needed:
                 say(f"{scheme}, {nodes} nodes, left out: {free:.1f} GiB of memory are free, {needed:.1f} are needed")
                 continue
-            results.append(measure(scheme, nodes, options.rounds, options.spread, options.patience, options.warm_up))
-        if options.json:
-            options.json.write_text(json.dumps([dataclasses.asdict(result) for result in results], indent=1))
-        _write(options, results)
+            results.append(measure(scheme, nodes, _plan(options)))
+            if options.json:
+                options.json.write_text(json.dumps([dataclasses.asdict(result) for result in results], indent=1))
+            _write(options, results)
     _write(options, results, wire_table(options.wire) if options.wire else "")
     return int(any(result.error for result in results))
 
 
+def _plan(options: argparse.Namespace) -> Plan:
+    return Plan(
+        rounds=options.rounds, warm_up=options.warm_up, spread=options.spread, patience=options.patience,
+        round_seconds=options.round_seconds, idle_seconds=options.idle_seconds, per_process=options.nodes_per_process,
+        gogc=options.gogc,
+    )  # fmt: skip
+
+
 def _write(options: argparse.Namespace, results: list[Measured], wire: str = "") -> None:
-    """After each number of nodes: a run that is broken off has told what it found."""
+    """After each swarm: a run that is broken off has told what it found."""
     text = report(results, _shown(options), options.note, wire)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +71,7 @@ def _write(options: argparse.Namespace, results: list[Measured], wire: str = "")
 
 def _shown(options: argparse.Namespace) -> str:
     """The options that matter to who reads the report."""
-    names = ("rounds", "warm_up", "spread", "patience")
+    names = ("rounds", "warm_up", "spread", "round_seconds", "idle_seconds", "patience")
     return " ".join(f"--{name.replace('_', '-')} {getattr(options, name):g}" for name in names)
 
 
@@ -76,6 +87,24 @@ def _options() -> argparse.Namespace:
         "of it keeps a machine with few cores from being what is measured",
     )  # fmt: skip
     parser.add_argument(
+        "--round-seconds", type=float, default=0.0, metavar="SECONDS",
+        help="the length of every round, whatever the number of nodes, so that their costs in a round can be compared "
+        "as they are (default: as long as it takes)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--idle-seconds", type=float, default=120.0, metavar="SECONDS",
+        help="to count what nodes do without a round, half before the counted rounds and half behind (default: 120)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--nodes-per-process", type=int, default=NODES_PER_PROCESS, metavar="N",
+        help=f"more take less memory, most of all stock nodes (default: {NODES_PER_PROCESS})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gogc", type=int, default=0, metavar="PERCENT",
+        help="GOGC of stock's p2pd, for swarms that do not fit otherwise: 40 takes less memory and more CPU than its "
+        "default of 100; the report tells it, and compares them with none that had another",
+    )  # fmt: skip
+    parser.add_argument(
         "--patience", type=float, default=1.0, metavar="FACTOR",
         help="multiplies the time limits of both schemes, where other work takes the machine (default: 1)",
     )  # fmt: skip
@@ -86,7 +115,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="write the report there")
     parser.add_argument("--merge", type=Path, nargs="+", default=[], help="put results of earlier --json files beside")
     parser.add_argument("--json", type=Path, help="write every single figure there")
-    return parser.parse_args()
+    options = parser.parse_args()
+    least = max((_plan(options).least_round(nodes) for nodes in options.nodes), default=0.0)
+    if 0 < options.round_seconds < least:
+        parser.error(
+            f"--round-seconds {options.round_seconds:g}: with --spread {options.spread:g} a round of "
+            f"{max(options.nodes)} nodes needs {least:.0f}"
+        )
+    return options
 
 
 def _enter() -> None:

@@ -17,5 +17,4 @@ GROUPS = 15
 """Tasks in a record, four completions each: about 6 kB."""
 
 NODES_PER_PROCESS = 10
-MIB_PER_NODE = {"swarmd": 92, "stock": 130}
-"""Memory that a node takes at most, p2pd and its share of Python."""
+"""Unless another number is asked for."""

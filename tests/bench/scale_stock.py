@@ -44,6 +44,8 @@ async def start(identity: Path, state: Path, peers: Sequence[str], patience: flo
         nat_port_map=False,
         auto_nat=False,
         use_relay=False,
+        # To see whether the identity is taken hivemind would start a p2pd more, before anything is counted.
+        check_if_identity_free=False,
         startup_timeout=60 * patience,
         wait_timeout=_WAIT_SECONDS * patience,
     )
