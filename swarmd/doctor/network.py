@@ -79,7 +79,8 @@ def _trial() -> str:
     """Starts p2pd as the node would, but with a key for this once and on loopback; why it failed, "" if it did not."""
     from swarmd.network.hivemind_dht import P2PDaemonError
     from swarmd.network.identity import create
-    from swarmd.network.p2p_daemon import Daemon, DaemonSettings, PortTaken
+    from swarmd.network.p2p_daemon import Daemon, PortTaken
+    from swarmd.network.p2pd_arguments import DaemonSettings
 
     folder = Path(tempfile.mkdtemp(prefix="swarmd-doctor-"))
 

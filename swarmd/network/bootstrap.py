@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
 import random
 import time
 from collections.abc import Iterable
@@ -17,7 +19,8 @@ HEARD_SECONDS = 40.0
 """A peer counts as connected if it was heard of within this time; the silent ones are pinged well before."""
 
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 60.0
-_TICK = 1.0
+# While some peer answers, nothing is due more often than pings are.
+_TICK, _CONNECTED_TICK = 1.0, 2.5
 _SILENT_SECONDS = 15.0
 _PINGS_AT_ONCE = 16
 _CLOCKS_ENOUGH = 8  # for a median that one wrong clock does not move
@@ -29,7 +32,8 @@ _PINGS_SECONDS = 5.0
 _CONNECT_SECONDS = 5.0
 _CONNECTS_AT_ONCE = 8
 _LIST_SECONDS = 2.0
-_SAVE_SECONDS = 30.0
+# What is written down of a swarm is soon enough to find it again, and each time costs a disk a flush.
+_SAVE_SECONDS, _ENOUGH_SAVE_SECONDS = 30.0, 300.0
 # Two halves of a swarm that were cut off from each other each have peers enough: so that they meet again, nodes keep
 # calling peers they are not connected to.
 _REJOIN_SECONDS = 60.0
@@ -44,6 +48,7 @@ class Bootstrap:
     def __init__(self, calls: DhtCalls, configured: Iterable[str], remembered: RememberedPeers) -> None:
         self._calls, self._remembered = calls, remembered
         self._configured: dict[str, list[str]] = {}
+        self._hurried = asyncio.Event()
         self.add(configured)
         self._delay = _FIRST_DELAY
         self._next_try = self._next_save = self._next_ping = 0.0
@@ -66,15 +71,20 @@ class Bootstrap:
     def hurry(self) -> None:
         """Starts over with short pauses: p2pd is new, or more peers are known."""
         self._delay, self._next_try = _FIRST_DELAY, 0.0
+        self._hurried.set()
 
     def connected(self) -> set[str]:
         return self._calls.contacts.recent(HEARD_SECONDS)
 
     async def run(self) -> None:
         while True:
+            self._hurried.clear()
             if self._calls.p2p is not None:
                 await self._step()
-            await asyncio.sleep(_TICK * random.uniform(0.75, 1.25))
+            tick = _CONNECTED_TICK if self._alone is False else _TICK
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(tick * random.uniform(0.75, 1.25)):
+                    await self._hurried.wait()
 
     async def _step(self) -> None:
         now = time.monotonic()
@@ -92,8 +102,9 @@ class Bootstrap:
                 self._delay = min(self._delay * 2, _LONGEST_DELAY)
         self._tell()
         if now >= self._next_save:
-            self._next_save = now + _SAVE_SECONDS
             await self.remember()
+            enough = len(self._remembered) >= _PEERS_ENOUGH
+            self._next_save = now + (_ENOUGH_SAVE_SECONDS if enough else _SAVE_SECONDS)
 
     def _tell(self) -> None:
         """Says when the node has come to be alone, or no longer is."""
@@ -114,15 +125,15 @@ class Bootstrap:
 
     def _to_ping(self) -> list[str]:
         contacts, now = self._calls.contacts, time.monotonic()
-        silent = contacts.silent_for(_SILENT_SECONDS)
         missing = _PEERS_ENOUGH - len(self.connected())
         if missing > 0:
-            return silent[:missing]
+            return contacts.silent_for(_SILENT_SECONDS)[:missing]
         doubtful = contacts.doubtful()
         if now < self._next_ping:
             return doubtful
         self._next_ping = now + _PINGS_SECONDS
-        return [*doubtful, *(peer for peer in silent[:1] if peer not in doubtful)]
+        silent = contacts.silent_for(_SILENT_SECONDS)[:1]
+        return [*doubtful, *(peer for peer in silent if peer not in doubtful)]
 
     async def _ask_the_time(self) -> None:
         """Who is heard of all the time is not silent and would never be pinged, which alone tells its clock."""
@@ -152,6 +163,10 @@ class Bootstrap:
         if connected:
             remembered = random.sample(remembered, min(len(remembered), _REMEMBERED_AT_ONCE))
         wanted = [peer for peer in configured + remembered if peer.peer_id not in connected]
+        if connected and wanted:
+            # Those that p2pd is connected to and that have been heard of are pinged in their turn.
+            known = self._calls.contacts.recent(math.inf).intersection(await self.connections())
+            wanted = [peer for peer in wanted if peer.peer_id not in known]
         at_once = asyncio.Semaphore(_CONNECTS_AT_ONCE)
 
         async def try_one(peer: KnownPeer) -> None:
@@ -187,16 +202,14 @@ class Bootstrap:
                 listed = await p2p.list_peers()
             for peer in listed:
                 found[str(peer.peer_id)] = tuple(map(str, peer.addrs[:MOST_ADDRESSES]))
-        # A peer's address may be of a kind that this py-multiaddr does not know.
-        except Exception as error:
+        except (OSError, EOFError, P2PDaemonError) as error:
             _log.debug("p2pd did not list its peers: %s", type(error).__name__)
         return found
 
     async def remember(self) -> None:
         """Writes down who answers, and where."""
-        connected = self.connected()
-        for peer_id, addresses in (await self.connections()).items():
-            if peer_id in connected:
-                self._remembered.answered(peer_id, addresses)
+        connections = await self.connections()
+        for peer_id in self.connected().intersection(connections):
+            self._remembered.answered(peer_id, connections[peer_id])
         # A disk to which a checkpoint is being written lets an fsync wait for seconds.
         await asyncio.to_thread(self._remembered.save)

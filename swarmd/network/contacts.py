@@ -144,18 +144,24 @@ class Contacts:
     def doubtful(self) -> list[str]:
         """The peer ids of nodes that did not answer when they were last called, and whose pause is over."""
         now = time.monotonic()
-        return [peer for peer in self._of_peer if (pause := self._pauses.get(peer)) is not None and pause.until <= now]
+        return [peer for peer, pause in self._pauses.items() if pause.until <= now and peer in self._of_peer]
 
     def recent(self, seconds: float) -> set[str]:
         """The peers, DHT nodes or not, that were heard of within so many seconds."""
-        limit = time.monotonic() - seconds
-        return {peer_id for peer_id, heard in self._heard.items() if heard >= limit}
+        limit, recent = time.monotonic() - seconds, set()
+        for peer_id in reversed(self._heard):  # who was heard of last stands last
+            if self._heard[peer_id] < limit:
+                break
+            recent.add(peer_id)
+        return recent
 
     def peer_ids(self) -> list[str]:
         return list(self._of_peer)
 
     def _last_heard(self, peer_id: str, ids: list[int]) -> float:
-        return max([self._heard.get(peer_id, 0.0), *(self._nodes[node_id].heard for node_id in ids)])
+        # Who is met is heard from in the same moment; the table of those is the shorter memory.
+        heard = self._heard.get(peer_id)
+        return max(self._nodes[node_id].heard for node_id in ids) if heard is None else heard
 
     def _remove(self, node_id: int) -> None:
         contact = self._nodes.pop(node_id)

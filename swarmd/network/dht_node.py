@@ -24,8 +24,9 @@ from swarmd.network.dht_search import Search
 from swarmd.network.dht_server import DhtServer
 from swarmd.network.handover import REPLICAS, Handover
 from swarmd.network.hivemind_dht import PeerID, quiet_hivemind
-from swarmd.network.p2p_daemon import Daemon, DaemonSettings
+from swarmd.network.p2p_daemon import Daemon
 from swarmd.network.p2p_supervisor import Supervisor
+from swarmd.network.p2pd_arguments import DaemonSettings
 from swarmd.network.reach import Reach
 from swarmd.network.record_store import Genuine, RecordLimits, RecordStore
 from swarmd.network.remembered_peers import KnownPeer, RememberedPeers, parse_address
@@ -221,7 +222,7 @@ class SwarmNode:
         """Where others may reach this node: with its peer id. The last known ones while p2pd does not answer."""
         daemon = self._supervisor.daemon
         if daemon is not None and await daemon.answers():
-            self._addresses = tuple(f"{address}/p2p/{self.peer_id}" for address in daemon._visible_maddrs)
+            self._addresses = tuple(f"{address}/p2p/{self.peer_id}" for address in daemon.addresses)
         return self._addresses
 
     @property

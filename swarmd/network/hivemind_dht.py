@@ -50,7 +50,7 @@ with _bare_packages("hivemind", "hivemind.utils"):
     from hivemind.p2p.p2p_daemon_bindings.datastructures import PeerID
     from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError, P2PHandlerError
     from hivemind.p2p.servicer import ServicerBase
-    from hivemind.proto import dht_pb2
+    from hivemind.proto import dht_pb2, p2pd_pb2
     from hivemind.utils.logging import use_hivemind_log_handler
     from hivemind.utils.multiaddr import Multiaddr
 
@@ -67,6 +67,7 @@ __all__ = [
     "dht_pb2",
     "differences",
     "p2pclient",
+    "p2pd_pb2",
     "p2pd_path",
     "quiet_hivemind",
 ]
@@ -93,11 +94,6 @@ _SIGNATURES: dict[str, tuple[Any, str]] = {
     "Client.disconnect": (
         p2pclient.Client.disconnect,
         "(self, peer_id: hivemind.p2p.p2p_daemon_bindings.datastructures.PeerID) -> None",
-    ),
-    "Client.identify": (
-        p2pclient.Client.identify,
-        "(self) -> Tuple[hivemind.p2p.p2p_daemon_bindings.datastructures.PeerID, "
-        "Tuple[hivemind.utils.multiaddr.multiaddr.Multiaddr, ...]]",
     ),
     # swarmd.network.dht_protocol answers under the names that stock nodes call.
     "ServicerBase._get_handle_name": (
@@ -128,6 +124,15 @@ _FIELDS: dict[str, tuple[Any, tuple[str, ...]]] = {
     ),
 }
 _MESSAGES = {
+    # Of p2pd's control socket, in swarmd.network.p2pd_control.
+    "Request": (
+        "type", "connect", "streamOpen", "streamHandler", "removeStreamHandler", "dht", "connManager", "disconnect",
+        "pubsub",
+    ),  # fmt: skip
+    "Response": ("type", "error", "streamInfo", "identify", "dht", "peers", "pubsub"),
+    "IdentifyResponse": ("id", "addrs"),
+    "PeerInfo": ("id", "addrs"),
+    # Of the DHT.
     "NodeInfo": ("node_id",),
     "PingRequest": ("auth", "peer", "validate"),
     "PingResponse": ("auth", "peer", "dht_time", "available"),
@@ -153,7 +158,8 @@ def differences() -> list[str]:
         source = inspect.getsource(owner)
         found += [f"{name} no longer has {field}" for field in fields if f"self.{field}" not in source]
     for name, expected_fields in _MESSAGES.items():
-        fields = tuple(field.name for field in getattr(dht_pb2, name).DESCRIPTOR.fields)
+        message = getattr(p2pd_pb2, name, None) or getattr(dht_pb2, name)
+        fields = tuple(field.name for field in message.DESCRIPTOR.fields)
         if fields != expected_fields:
             found.append(f"the message {name} now has the fields {fields}, it had {expected_fields}")
     return found

@@ -11,24 +11,28 @@ import asyncio
 import errno
 import json
 import logging
+import math
 import os
 import re
 import secrets
 import socket
 import time
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from swarmd.network.addresses import is_circuit
-from swarmd.network.hivemind_dht import DEFAULT_MAX_MSG_SIZE, P2P, Multiaddr, P2PDaemonError, p2pclient, p2pd_path
+from swarmd.network.hivemind_dht import DEFAULT_MAX_MSG_SIZE, P2P, Multiaddr, P2PDaemonError, p2pclient
+from swarmd.network.p2pd_arguments import DaemonSettings, arguments
+from swarmd.network.p2pd_control import ConnectedPeer, PendingCalls, Pulse, address_text, ask
 from swarmd.system.child import die_with
 
 _LONGEST_LINE = 400
 _START_SECONDS = 15.0
-_IDENTIFY_SECONDS = 2.0
+# A p2pd that does not answer at once is asked anew, over another connection, before it is taken for hung.
+_PULSE_SECONDS, _IDENTIFY_SECONDS = 0.5, 1.5
+# How old what it says of its addresses may be: where it has to find a relay, what there was of it is soon missed.
+_ADDRESSES_SECONDS, _RELAYED_ADDRESSES_SECONDS = 30.0, 5.0
 _END_SECONDS = 2.0
 # Strangers' connections and streams take p2pd's memory, and the kernel, where the service's is used up, ends the
 # training with it. Go's collector works harder beyond this (pkg.go.dev/runtime, GOMEMLIMIT); it is no hard limit.
@@ -43,56 +47,6 @@ _log = logging.getLogger("swarmd")
 
 class PortTaken(Exception):
     """The address to listen on is in use, or not ours; the message names it and the fix."""
-
-
-@dataclass(frozen=True)
-class DaemonSettings:
-    """identity: an existing libp2p key file. listen empty: nothing is listened on, others are only called.
-
-    relay: call others through relays, and relay for them. relays: where, if nobody can call this node, to be called
-    through (multiaddresses with peer ids, one a peer); those that relay, and have public addresses, are used.
-    sockets: a directory of ours, on a path of less than 80 characters, for the control sockets.
-    """
-
-    identity: Path
-    sockets: Path
-    listen: tuple[str, ...] = ()
-    announce: tuple[str, ...] = ()
-    relay: bool = False
-    relays: tuple[str, ...] = ()
-
-
-def arguments(settings: DaemonSettings, control: Multiaddr) -> list[str]:
-    """p2pd's command line (p2pd -help). No -bootstrapPeers: with one that is away it does not start at all."""
-    relays = settings.relays if settings.relay else ()
-    given = {
-        "id": settings.identity,
-        "listen": control,
-        "hostAddrs": ",".join(settings.listen) or None,
-        "noListenAddrs": None if settings.listen else 1,
-        "announceAddrs": ",".join(settings.announce) or None,
-        # libp2p's own DHT: it finds the addresses of peers that hivemind's names by their ids alone.
-        "dhtServer" if settings.listen else "dhtClient": 1,
-        "b": 0,
-        "connManager": 1,
-        "natPortMap": 0,
-        # With it peers with public addresses try whether this node can be called. Where not, it looks for a relay.
-        "autonat": int(settings.relay),
-        # This alone makes a relay of it, with libp2p's limits: 128 KiB each way and 2 minutes a circuit. relayService
-        # would start a second one with limits of its own in its place, as soon as the node is known as public: who has
-        # booked a place at the first is then refused.
-        "relay": int(settings.relay),
-        "relayService": 0,
-        "autoRelay": int(bool(relays)),
-        "trustedRelays": ",".join(relays) or None,
-        # With discovery three minutes pass before the first relay is asked.
-        "relayDiscovery": 0,
-        "quic": 0,
-        "tls": 1,
-        "idleTimeout": "30s",
-        "persistentConnMaxMsgSize": DEFAULT_MAX_MSG_SIZE,
-    }
-    return [str(p2pd_path()), *(f"-{name}={value}" for name, value in given.items() if value is not None)]
 
 
 def check_ports(listen: tuple[str, ...]) -> None:
@@ -125,26 +79,18 @@ def _port_message(address: str, port: int, error: OSError) -> str:
     return f"network.listen: {address}: {error.strerror}; name an address of this machine in network.listen"
 
 
-class PendingCalls(dict[UUID, asyncio.Future[Any]]):
-    """Calls that wait for p2pd's answer; those that were given up are as good as gone.
-
-    hivemind sets the answer of every call that is `in` here, and where its sender gave it up in that very moment, the
-    task that reads all answers dies of InvalidStateError: p2pd would have to be started anew.
-    """
-
-    def __contains__(self, call_id: object) -> bool:
-        future = self.get(call_id) if isinstance(call_id, UUID) else None
-        return future is not None and not future.done()
-
-
 class Daemon(P2P):
     """A running p2pd and the connection to it. As hivemind's P2P, but for how it starts.
 
     relay: whether there may be connections through relays. relayed: whether others can call this node through one.
+    addresses: where it listens and is called, as p2pd said last, without the peer id.
     """
 
     relay = relayed = False
+    addresses: tuple[str, ...] = ()
     _relay_lost: float | None = None
+    _pulse: Pulse | None = None
+    _identified = -math.inf
 
     @classmethod
     async def launch(cls, settings: DaemonSettings) -> Daemon:
@@ -183,6 +129,7 @@ class Daemon(P2P):
                 )
                 self._client.control._pending_calls = PendingCalls()
                 await self._ping_daemon()
+                await self._identify()
         except TimeoutError:
             await self.kill()
             raise P2PDaemonError(f"p2pd did not start within {_START_SECONDS:.0f} s") from None
@@ -222,24 +169,66 @@ class Daemon(P2P):
         """Returns when the process has ended."""
         await self._child.wait()
 
+    async def lives(self) -> bool:
+        """Whether p2pd answers within 2 s and the pipe to it flows in both directions; cheap enough for each second."""
+        # hivemind keeps a task for each request that its sender gave up.
+        tasks = self._client.control._handler_tasks
+        for call in [call for call, task in tasks.items() if task.done()]:
+            tasks.pop(call, None)
+        most = _RELAYED_ADDRESSES_SECONDS if self.relay else _ADDRESSES_SECONDS
+        if self._flows() and time.monotonic() - self._identified < most and await self._beats():
+            return True
+        return await self.answers()
+
     async def answers(self) -> bool:
-        """Whether p2pd answers on its control socket within 2 s and the pipe to it flows in both directions."""
-        control = self._client.control
-        if self._child.returncode is not None or control._read_task.done() or control._write_task.done():
+        """Whether p2pd tells its addresses within 1.5 s and the pipe to it flows in both directions."""
+        if not self._flows():
             return False
         try:
             async with asyncio.timeout(_IDENTIFY_SECONDS):
-                self.peer_id, self._visible_maddrs = await self._client.identify()
-        except (OSError, EOFError, ValueError, P2PDaemonError):
+                await self._identify()
+        except (OSError, EOFError, P2PDaemonError):
             return False
-        self._look_for_relay()
-        # hivemind keeps a task for each request that its sender gave up.
-        for call in [call for call, task in control._handler_tasks.items() if task.done()]:
-            control._handler_tasks.pop(call, None)
         return True
 
+    def _flows(self) -> bool:
+        control = self._client.control
+        return not (self._child.returncode is not None or control._read_task.done() or control._write_task.done())
+
+    async def _beats(self) -> bool:
+        try:
+            async with asyncio.timeout(_PULSE_SECONDS):
+                if self._pulse is None:
+                    self._pulse = await Pulse.take(self._control)
+                await self._pulse.beat()
+        except OSError:  # TimeoutError among them
+            # What comes late on this connection would be taken for the answer of the next time.
+            self._end_pulse()
+            return False
+        return True
+
+    def _end_pulse(self) -> None:
+        if self._pulse is not None:
+            self._pulse.close()
+        self._pulse = None
+
+    @property
+    def _control(self) -> str:
+        return str(self._daemon_listen_maddr["unix"])
+
+    async def _identify(self) -> None:
+        reply = await ask(self._control, "IDENTIFY")
+        self.addresses = tuple(filter(None, map(address_text, reply.identify.addrs)))
+        self._identified = time.monotonic()
+        self._look_for_relay()
+
+    async def list_peers(self) -> list[ConnectedPeer]:
+        """Who p2pd is connected to. OSError, EOFError, P2PDaemonError where it does not answer."""
+        reply = await ask(self._control, "LIST_PEERS")
+        return [ConnectedPeer(peer.id, peer.addrs) for peer in reply.peers]
+
     def _look_for_relay(self) -> None:
-        before, self.relayed = self.relayed, any(is_circuit(str(address)) for address in self._visible_maddrs)
+        before, self.relayed = self.relayed, any(map(is_circuit, self.addresses))
         if self.relayed:
             self._relay_lost = None
         elif before:
@@ -257,13 +246,14 @@ class Daemon(P2P):
                 self._child.kill()
             except ProcessLookupError:
                 _log.debug("p2pd had ended already")
+        self._end_pulse()
         self._terminate()
         try:
             async with asyncio.timeout(_END_SECONDS):
                 await self._child.wait()
         except TimeoutError:
             _log.warning("p2pd (pid %d) does not end", self.pid)
-        Path(self._daemon_listen_maddr["unix"]).unlink(missing_ok=True)
+        Path(self._control).unlink(missing_ok=True)
 
 
 def dialable(address: str) -> Multiaddr:

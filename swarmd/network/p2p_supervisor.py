@@ -11,14 +11,15 @@ import time
 from collections.abc import Awaitable, Callable
 
 from swarmd.network.hivemind_dht import P2PDaemonError
-from swarmd.network.p2p_daemon import Daemon, DaemonSettings, PortTaken
+from swarmd.network.p2p_daemon import Daemon, PortTaken
+from swarmd.network.p2pd_arguments import DaemonSettings
 from swarmd.system.exits import ConfigurationError
 
 _PROBE_SECONDS = 1.0
 _PORT_SECONDS = 3.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 10.0
 _BEAT_SECONDS = 0.25
-_FEWEST_BEATS = 6
+_FEWEST_BEATS = 4
 # go-libp2p asks a relay that it has lost for a place again after an hour (p2p/host/autorelay, backoff).
 _NO_RELAY_SECONDS = 30.0
 # Twice of what Go's collector aims at in p2p_daemon, and ten times of what p2pd needs in a swarm of hundreds.
@@ -69,12 +70,12 @@ class Supervisor:
                 await self._wait_or_death(daemon)
 
     async def _lives(self, daemon: Daemon) -> bool:
-        probe = asyncio.create_task(daemon.answers())
+        probe = asyncio.create_task(daemon.lives())
         beats = 0
         while not probe.done():
             await asyncio.wait({probe}, timeout=_BEAT_SECONDS)
             beats += 1
-        # With few beats in the probe's two seconds it was our own loop that stood still, not p2pd: once more.
+        # With few beats in the 1.5 to 2 s of a probe it was our own loop that stood still, not p2pd: once more.
         return probe.result() or (beats < _FEWEST_BEATS and await daemon.answers())
 
     @staticmethod

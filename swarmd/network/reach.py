@@ -20,6 +20,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from swarmd.network.addresses import is_circuit
 from swarmd.network.dht_calls import DhtCalls
+from swarmd.network.hivemind_dht import P2PDaemonError
 from swarmd.network.p2p_daemon import Daemon
 
 _TRY_SECONDS = 4.0
@@ -30,6 +31,8 @@ _TRIES_AT_ONCE = 4
 _TRIED_AGAIN_SECONDS = 10.0
 _MOST_TRIED = 256
 _ASK_SECONDS = 15.0
+# Once the last answers were all the same, or nobody answered, a node is asked more rarely: until it is told otherwise.
+_SETTLED_FACTOR = 4
 _NOBODY_SECONDS = 1.0
 _RECENT_SECONDS = 40.0
 _VERDICTS = 4
@@ -53,7 +56,7 @@ class Reach:
     def __init__(self, calls: DhtCalls, trusted: Collection[str] = ()) -> None:
         self._calls, self._trusted = calls, trusted
         self._verdicts: deque[bool] = deque(maxlen=_VERDICTS)
-        self._noes = 0
+        self._noes = self._untold = 0
         self._tried: OrderedDict[str, tuple[float, bool]] = OrderedDict()
         self._under_way = 0
 
@@ -76,7 +79,13 @@ class Reach:
                 await self._ask(self._whom(peers))
             p2p = self._calls.p2p
             self._calls.offer(self._noes < _STEADY_NOES or (isinstance(p2p, Daemon) and p2p.relayed))
-            await asyncio.sleep((_ASK_SECONDS if peers else _NOBODY_SECONDS) * random.uniform(0.75, 1.25))
+            await asyncio.sleep((self._pace() if peers else _NOBODY_SECONDS) * random.uniform(0.75, 1.25))
+
+    def _pace(self) -> float:
+        """Seconds until the next question."""
+        told, agreed = len(self._verdicts), len(set(self._verdicts)) == 1
+        settled = told == _VERDICTS and agreed and not 0 < self._noes < _STEADY_NOES
+        return _ASK_SECONDS * (_SETTLED_FACTOR if settled or self._untold >= _VERDICTS else 1)
 
     def _whom(self, peers: Sequence[str]) -> str:
         trusted = [peer for peer in peers if peer in self._trusted]
@@ -85,7 +94,9 @@ class Reach:
     async def _ask(self, peer_id: str) -> None:
         told = await self._calls.could_connect(peer_id, _ANSWER_SECONDS)
         if told is None:
+            self._untold += 1
             return
+        self._untold = 0
         self._verdicts.append(told)
         if told:
             self._noes = 0
@@ -128,8 +139,7 @@ class Reach:
             async with asyncio.timeout(_LIST_SECONDS):
                 listed = await p2p.list_peers()
             return [str(address) for peer in listed if str(peer.peer_id) == peer_id for address in peer.addrs]
-        # A peer's address may be of a kind that this py-multiaddr does not know.
-        except Exception as error:
+        except (OSError, EOFError, P2PDaemonError) as error:
             _log.debug("p2pd did not list its peers: %s", type(error).__name__)
             return []
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,11 @@ def is_address(text: object) -> bool:
     if not isinstance(text, str) or len(text) > _LONGEST_ADDRESS:
         return False
     parts = text.split("/")
-    if len(parts) < 5 or parts[1] not in _HOSTS or parts[3] != "tcp":
-        return False
+    return len(parts) >= 5 and parts[1] in _HOSTS and parts[3] == "tcp" and _is_multiaddress(text)
+
+
+@lru_cache(maxsize=1024)  # the same few peers answer all the time
+def _is_multiaddress(text: str) -> bool:
     try:
         Multiaddr(text)
     # py-multiaddr raises whatever its codecs for the parts raise.

@@ -250,12 +250,12 @@ def test_a_running_node_without_p2pd_is_found(tmp_path: Path) -> None:
 
 
 def test_a_p2pd_that_does_not_start_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from swarmd.network import p2p_daemon
+    from swarmd.network import p2pd_arguments
 
     broken = tmp_path / "p2pd"
     broken.write_text("#!/bin/sh\necho no such luck\nexit 1\n")
     broken.chmod(0o755)
-    monkeypatch.setattr(p2p_daemon, "p2pd_path", lambda: broken)
+    monkeypatch.setattr(p2pd_arguments, "p2pd_path", lambda: broken)
     (told,) = doctor_network.daemon(look(tmp_path))
     assert told.result == "failed" and "no such luck" in told.message
 

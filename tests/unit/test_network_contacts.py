@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,7 +78,8 @@ class Wire:
     """Stands for other nodes: nobody has answered since the beginning, which is long ago, but for those named."""
 
     def __init__(self, nodes: int, answering: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.peer_id, self.p2p, self.contacts, self.now = peer(0), None, Contacts(own_node_id=0), 1000.0
+        self.peer_id, self.contacts, self.now = peer(0), Contacts(own_node_id=0), 1000.0
+        self.p2p: Any = None
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
         for number in range(1, nodes + 1):
             self.contacts.met(number, peer(number))
@@ -124,3 +127,44 @@ def test_who_did_not_answer_is_asked_again_after_its_pause_however_many_others_t
         wire.contacts.failed(peer(30), forget=True)
     wire.now += 60
     assert peer(30) not in pings._to_ping()
+
+
+def test_who_was_heard_of_last_is_found_however_long_ago_the_others_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    contacts, now = Contacts(own_node_id=0), 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for number in (1, 2, 3, 1, 4):
+        now += 10
+        contacts.heard_from(peer(number))
+    assert contacts.recent(0) == {peer(4)} and contacts.recent(10) == {peer(1), peer(4)}
+    assert contacts.recent(20) == {peer(1), peer(3), peer(4)} and len(contacts.recent(30)) == 4
+
+
+class Connected:
+    """p2pd, connected to some: whom it is told to connect to."""
+
+    def __init__(self, *peers: str) -> None:
+        self.told: list[str] = []
+        self._client, self._peers = self, peers
+
+    async def list_peers(self) -> list[Any]:
+        return [SimpleNamespace(peer_id=name, addrs=[]) for name in self._peers]
+
+    async def connect(self, peer_id: Any, addresses: Any) -> None:
+        self.told.append(str(peer_id))
+        raise OSError
+
+
+def test_only_who_is_not_connected_is_called_again_once_the_swarm_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = Wire(4, 1, monkeypatch)
+    for number in (2, 3):
+        wire.contacts.heard_from(peer(number))
+    wire.now += 500
+    wire.contacts.heard_from(peer(1))
+    # 2 is connected, 3 no longer; 4 is connected and has never answered.
+    wire.p2p = Connected(peer(1), peer(2), peer(4))
+    configured = [f"/ip4/127.0.0.1/tcp/1/p2p/{peer(number)}" for number in range(1, 5)]
+    stand_in: Any = wire
+    asyncio.run(Bootstrap(stand_in, configured, RememberedPeers(tmp_path))._connect_some())
+    assert sorted(wire.p2p.told) == sorted([peer(3), peer(4)])

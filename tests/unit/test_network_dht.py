@@ -23,7 +23,9 @@ from swarmd.network.dht_calls import Found, key_id
 from swarmd.network.dht_search import MOST_ASKED, Search
 from swarmd.network.handover import Handover
 from swarmd.network.hivemind_dht import Multiaddr, PeerID, differences
-from swarmd.network.p2p_daemon import DaemonSettings, PendingCalls, arguments, dialable
+from swarmd.network.p2p_daemon import dialable
+from swarmd.network.p2pd_arguments import DaemonSettings, arguments
+from swarmd.network.p2pd_control import PendingCalls
 from swarmd.network.record_store import RecordLimits, RecordStore
 from swarmd.network.refusals import Refused
 from swarmd.network.remembered_peers import FILE, RememberedPeers, parse_address

@@ -124,3 +124,21 @@ def test_only_who_relays_looks_who_is_connected_through_a_relay() -> None:
         ]  # fmt: skip
 
     asyncio.run(run())
+
+
+def test_who_is_told_the_same_again_and_again_asks_more_rarely_until_it_is_told_otherwise() -> None:
+    def pace(*answers: bool | None) -> float:
+        told = Told(answers)
+        reach = Reach(told, ["a peer"])  # type: ignore[arg-type]
+
+        async def ask() -> None:
+            for _ in answers:
+                await reach._ask("a peer")
+
+        asyncio.run(ask())
+        return reach._pace() / reaching._ASK_SECONDS
+
+    assert pace() == pace(True, True, True) == pace(None) == 1
+    assert pace(*[True] * 4) == pace(*[None] * 4) == pace(*[False] * 8) == 4
+    assert pace(*[True] * 5, False) == pace(*[False] * 8, True) == 1
+    assert pace(*[False] * 7) == 1, "the last noes, after which it offers nothing, are not waited for long"
