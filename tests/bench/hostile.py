@@ -19,9 +19,9 @@ Arms; the seven start with the same weights and have the same tasks and noise in
   others' tasks, claimed answers and rewards, copies, replays, ragged groups, others' names, two records in a round,
   late ones. The poisoner: well-formed records with trash before or behind right answers, one right answer among
   gibberish, false answers alone, great length, control tokens, several answers in a completion, answers in an odd
-  form. The insider: nothing that a rule could find. Tasks chosen among its draws and answers of the model they all
-  began with, picked so that only 7 is right, or only one digit, or that the best is half right; and answers of a model
-  that is trained to be wrong.
+  form. The insider: nothing that a rule could find. Answers of the model they all began with, picked so that only 7
+  is right, of tasks chosen among its draws, or so that only one digit is, or that the best is half right, of all its
+  draws; and answers of a model that is trained to be wrong.
 - alone: each of the seven without any peer.
 - believing, a control which shows that the experiment can fail: the same three, and nodes that believe what peers say
   of question and answer, as GenRL's do; no admission, no plausibility.
