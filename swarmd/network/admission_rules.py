@@ -185,7 +185,8 @@ def groups_due(slots: Collection[int], most: int, chance: float) -> int:
 
     Each of its groups is in order, but who may leave out what it likes teaches what it likes: only tasks with the
     answer 7, say. As random ones of the record are taken, and the fewer the more draws were passed over to find them,
-    there is nothing to be gained by choosing: who shows every twentieth draw has a fifteenth of the groups taken.
+    little is gained by choosing. Where one draw in twenty is wanted, chance brings 0.2 of 4 groups; who shows those
+    alone has 0.3 taken, and who ends its record where they lie most densely 0.65, instead of all four.
 
     slots: of the groups that are in order, all different. most: of a record that leaves nothing out. chance: from 0 to
     1, evenly; whether the fraction counts as one more.

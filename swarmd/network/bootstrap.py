@@ -93,8 +93,11 @@ class Bootstrap:
         if not self.connected() and not self._alone:
             self.hurry()
         if now >= self._next_try:
+            self._hurried.clear()
             await self._connect_some()
-            if self.connected():
+            if self._hurried.is_set():
+                _log.debug("p2pd is new, or more peers are known: they are tried at once")
+            elif self.connected():
                 self._next_try = time.monotonic() + _REJOIN_SECONDS * random.uniform(0.5, 1.0)
                 self._delay = _FIRST_DELAY
             else:
@@ -102,9 +105,11 @@ class Bootstrap:
                 self._delay = min(self._delay * 2, _LONGEST_DELAY)
         self._tell()
         if now >= self._next_save:
+            self._next_save = now + _SAVE_SECONDS
             await self.remember()
-            enough = len(self._remembered) >= _PEERS_ENOUGH
-            self._next_save = now + (_ENOUGH_SAVE_SECONDS if enough else _SAVE_SECONDS)
+            lately = time.time() - _SAVE_SECONDS
+            if sum(peer.last_good > lately for peer in self._remembered) >= _PEERS_ENOUGH:
+                self._next_save = now + _ENOUGH_SAVE_SECONDS
 
     def _tell(self) -> None:
         """Says when the node has come to be alone, or no longer is."""
@@ -162,9 +167,10 @@ class Bootstrap:
         remembered = [peer for peer in self._remembered if peer.peer_id not in self._configured]
         if connected:
             remembered = random.sample(remembered, min(len(remembered), _REMEMBERED_AT_ONCE))
-        wanted = [peer for peer in configured + remembered if peer.peer_id not in connected]
-        if connected and wanted:
-            # Those that p2pd is connected to and that have been heard of are pinged in their turn.
+        wanted = configured + remembered
+        if connected:
+            # Heard of is not connected to: p2pd may have been replaced since. Whom it is connected to and who has been
+            # heard of is pinged in its turn.
             known = self._calls.contacts.recent(math.inf).intersection(await self.connections())
             wanted = [peer for peer in wanted if peer.peer_id not in known]
         at_once = asyncio.Semaphore(_CONNECTS_AT_ONCE)

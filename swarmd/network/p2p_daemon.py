@@ -133,6 +133,9 @@ class Daemon(P2P):
         except TimeoutError:
             await self.kill()
             raise P2PDaemonError(f"p2pd did not start within {_START_SECONDS:.0f} s") from None
+        except EOFError as error:
+            await self.kill()
+            raise P2PDaemonError("p2pd has ended while it was starting") from error
         except BaseException:
             await self.kill()
             raise
@@ -188,6 +191,7 @@ class Daemon(P2P):
             async with asyncio.timeout(_IDENTIFY_SECONDS):
                 await self._identify()
         except (OSError, EOFError, P2PDaemonError):
+            self._identified = -math.inf  # a pulse says nothing of what did not answer here
             return False
         return True
 

@@ -73,19 +73,23 @@ class Reach:
         """Asks a connected peer from time to time, for ever, and offers others to keep their records unless they cannot
         connect to here for that.
         """
+        next_ask = 0.0
         while True:
             peers = sorted(self._calls.contacts.recent(_RECENT_SECONDS))
-            if peers:
+            if peers and time.monotonic() >= next_ask:
                 await self._ask(self._whom(peers))
+                # What is offered follows a relay that is found or lost, and does not wait for the next question.
+                next_ask = time.monotonic() + (self._pace() - _ASK_SECONDS) * random.uniform(0.75, 1.25)
             p2p = self._calls.p2p
             self._calls.offer(self._noes < _STEADY_NOES or (isinstance(p2p, Daemon) and p2p.relayed))
-            await asyncio.sleep((self._pace() if peers else _NOBODY_SECONDS) * random.uniform(0.75, 1.25))
+            await asyncio.sleep((_ASK_SECONDS if peers else _NOBODY_SECONDS) * random.uniform(0.75, 1.25))
 
     def _pace(self) -> float:
         """Seconds until the next question."""
-        told, agreed = len(self._verdicts), len(set(self._verdicts)) == 1
-        settled = told == _VERDICTS and agreed and not 0 < self._noes < _STEADY_NOES
-        return _ASK_SECONDS * (_SETTLED_FACTOR if settled or self._untold >= _VERDICTS else 1)
+        agreed = len(self._verdicts) == _VERDICTS and len(set(self._verdicts)) == 1
+        counting = 0 < self._noes < _STEADY_NOES
+        settled = (agreed or self._untold >= _VERDICTS) and not counting
+        return _ASK_SECONDS * (_SETTLED_FACTOR if settled else 1)
 
     def _whom(self, peers: Sequence[str]) -> str:
         trusted = [peer for peer in peers if peer in self._trusted]

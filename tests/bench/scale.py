@@ -116,6 +116,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--merge", type=Path, nargs="+", default=[], help="put results of earlier --json files beside")
     parser.add_argument("--json", type=Path, help="write every single figure there")
     options = parser.parse_args()
+    if options.idle_seconds <= 0:
+        parser.error(f"--idle-seconds {options.idle_seconds:g}: more than 0")
     least = max((_plan(options).least_round(nodes) for nodes in options.nodes), default=0.0)
     if 0 < options.round_seconds < least:
         parser.error(

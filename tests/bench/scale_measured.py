@@ -97,7 +97,9 @@ class Measured:
 
     @property
     def conditions(self) -> Conditions:
-        return Conditions(self.round_seconds, round(self.spread / self.nodes, 3), self.per_process, self.gogc)
+        # The least window is the same for all who have it.
+        spread = 0.0 if self.spread <= _LEAST_WINDOW else round(self.spread / self.nodes, 3)
+        return Conditions(self.round_seconds, spread, self.per_process, self.gogc)
 
     @property
     def failed_reads(self) -> int:

@@ -255,12 +255,16 @@ def signed_body(value: bytes, key: str, subkey: str, expires: float) -> dict[str
         rsa_key.verify(envelope["signature"], statement, pss, hashes.SHA256())
         body = envelope["body"]
         unpacked = msgpack.unpackb(zlib.decompress(body[1:], -zlib.MAX_WBITS) if body[0] else body[1:])
-        fits = type(unpacked["round"]) is int and all(len(group) >= 8 for group in unpacked["groups"])
+        fits = type(unpacked["round"]) is int and all(_is_group(group) for group in unpacked["groups"])
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, msgpack.UnpackException, zlib.error):
         return None  # damaged on purpose: it was published, but says nothing
     except (InvalidSignature, UnsupportedAlgorithm, AssertionError):
         return None
     return unpacked if place == subkey and value.startswith(_HEADER) and fits else None
+
+
+def _is_group(group: Any) -> bool:
+    return len(group) >= 8 and isinstance(group[6], list)
 
 
 def _is_part(some: Sequence[str], whole: Sequence[str]) -> bool:

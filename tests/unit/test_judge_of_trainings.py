@@ -36,3 +36,9 @@ def test_a_record_counts_for_the_round_that_its_peer_has_signed(tmp_path: Path, 
     sent.write_text(json.dumps(line) + "\n")
     tasks = Path(str(files("swarmd.tasks") / "presets" / f"{DATASETS}.yaml"))
     assert Judge(SWARM, 32, tasks, [sent], {}, ()).signed == 1
+    for wrong in (
+        {"key": dialect.key_for(ROUND + 1, author.peer_id)}, {"subkey": authors(2)[1].peer_id},
+        {"expires": EXPIRES + 1}, {"value": base64.b64encode(value[:-1] + b"x").decode()},
+    ):  # fmt: skip
+        sent.write_text(json.dumps({**line, **wrong}) + "\n")
+        assert Judge(SWARM, 32, tasks, [sent], {}, ()).signed == 0, wrong

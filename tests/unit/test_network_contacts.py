@@ -168,3 +168,38 @@ def test_only_who_is_not_connected_is_called_again_once_the_swarm_is_there(
     stand_in: Any = wire
     asyncio.run(Bootstrap(stand_in, configured, RememberedPeers(tmp_path))._connect_some())
     assert sorted(wire.p2p.told) == sorted([peer(3), peer(4)])
+    # A p2pd that is new is connected to nobody, whoever was heard of a moment ago.
+    wire.p2p = Connected()
+    asyncio.run(Bootstrap(stand_in, configured, RememberedPeers(tmp_path))._connect_some())
+    assert sorted(wire.p2p.told) == sorted(map(peer, range(1, 5)))
+
+
+class Answering(Wire):
+    async def ping(self, peer_id: str) -> bool:
+        return True
+
+    def clock_skews(self) -> dict[str, float]:
+        return dict.fromkeys(map(peer, range(1, 9)), 0.0)
+
+
+def test_a_p2pd_that_is_replaced_while_the_old_one_is_waited_for_calls_the_others_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = Answering(4, 1, monkeypatch)
+    wire.contacts.heard_from(peer(1))
+    stand_in: Any = wire
+    bootstrap = Bootstrap(stand_in, [f"/ip4/127.0.0.1/tcp/1/p2p/{peer(1)}"], RememberedPeers(tmp_path))
+
+    class Hung(Connected):
+        async def connect(self, peer_id: Any, addresses: Any) -> None:
+            wire.p2p = Connected()
+            bootstrap.hurry()
+            raise EOFError
+
+    async def two_steps() -> None:
+        wire.p2p = Hung()
+        await bootstrap._step()
+        await bootstrap._step()
+
+    asyncio.run(two_steps())
+    assert wire.p2p.told == [peer(1)]

@@ -252,6 +252,14 @@ def test_a_record_that_is_full_has_no_gaps() -> None:
     assert [one.completions for one in read(encoded.value, swarm).groups] == [middle.completions]
 
 
+def test_a_group_that_no_record_could_hold_does_not_keep_those_behind_it_out() -> None:
+    swarm = dialect("swarmd", most_bytes=3000)
+    noise = random.Random(0).choices(string.printable, k=4000)
+    large = dataclasses.replace(group(1), completions=("".join(noise), "a"), mean_logprobs=None)
+    encoded = swarm.encode([group(0), large, group(2)], ROUND, identity(), EXPIRES)
+    assert (encoded.kept, encoded.left_out) == (2, 1)
+
+
 @pytest.mark.parametrize("name", ["swarmd", "genrl-0.3", "genrl-0.1"])
 def test_what_others_would_refuse_is_not_sent(name: str) -> None:
     swarm = dialect(name, most_bytes=60_000)

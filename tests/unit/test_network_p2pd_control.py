@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from swarmd.network import p2p_daemon
 from swarmd.network.hivemind_dht import Multiaddr, P2PDaemonError, PeerID, p2pd_pb2, quiet_hivemind
 from swarmd.network.identity import load_or_create
 from swarmd.network.p2p_daemon import Daemon
@@ -98,6 +99,10 @@ def test_a_pulse_is_felt_on_one_connection_until_that_is_gone(tmp_path: Path) ->
     asyncio.run(run())
 
 
+async def silence(self: Daemon) -> None:
+    raise TimeoutError
+
+
 def test_p2pd_lives_by_its_pulse_alone_and_not_while_it_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +115,14 @@ def test_p2pd_lives_by_its_pulse_alone_and_not_while_it_is_stopped(
             with monkeypatch.context() as patched:
                 patched.setattr(Daemon, "answers", lambda self: pytest.fail("it was asked for its addresses"))
                 assert [await daemon.lives() for _ in range(3)] == [True] * 3
+            # What it says of its addresses grows old, and a pulse tells only that it takes connections.
+            with monkeypatch.context() as patched:
+                patched.setattr(p2p_daemon, "_ADDRESSES_SECONDS", 0.0)
+                patched.setattr(Daemon, "_identify", silence)
+                assert not await daemon.lives()
+            with monkeypatch.context() as patched:
+                patched.setattr(Daemon, "_identify", silence)
+                assert not await daemon.lives(), "who did not answer is asked again, not only felt"
             daemon._end_pulse()
             assert await daemon.lives() and await daemon.list_peers() == []
             os.kill(daemon.pid, signal.SIGSTOP)

@@ -112,6 +112,27 @@ def test_a_node_that_is_called_through_a_relay_offers_to_keep_records(monkeypatc
     assert all(offers([False] * 9, monkeypatch, daemon))
 
 
+def test_what_is_offered_follows_a_relay_that_is_lost_before_the_next_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reaching, "_ASK_SECONDS", 0.001)
+    monkeypatch.setattr(reaching, "_SETTLED_FACTOR", 1e6)
+    daemon = Unstarted()
+    daemon.relayed = True
+    told = Told([False] * 8, daemon)  # a ninth question would end it
+
+    async def run() -> None:
+        asking = asyncio.create_task(Reach(told, ["a peer"]).run())  # type: ignore[arg-type]
+        while len(told.offers) < 8:
+            await asyncio.sleep(0.001)
+        daemon.relayed = False
+        async with asyncio.timeout(20):
+            while told.offers[-1]:
+                await asyncio.sleep(0.001)
+        assert not asking.done(), "nothing was asked meanwhile"
+        asking.cancel()
+
+    asyncio.run(run())
+
+
 def test_only_who_relays_looks_who_is_connected_through_a_relay() -> None:
     async def run() -> None:
         circuit, direct = "/ip4/192.0.2.1/tcp/1/p2p/QmX/p2p-circuit", "/ip4/192.0.2.2/tcp/1"

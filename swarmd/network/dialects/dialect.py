@@ -151,7 +151,9 @@ def fit(
             best = written
             kept.append(group)
         elif kept:
-            break
+            alone = write([group])
+            if alone is not None and len(alone) <= most:
+                break
     return best, kept
 
 
