@@ -35,7 +35,7 @@ class Limits(Section):
         Unit("bytes"),
         Because("all records of a round must fit one 4 MiB message of the DHT"),
     ] = 16384
-    """Largest record published or accepted, in bytes."""
+    """Largest record published, in bytes; of others larger ones are accepted too, up to 65536."""
 
     peers_per_round: Annotated[int, Interval(ge=1, le=4096)] = 64
     """Peers whose records are read in a round; in a larger swarm a random sample."""

@@ -110,18 +110,17 @@ def _is_host(protocol: str, text: str) -> bool:
 def _transport_and_rest(text: str) -> tuple[str, ...]:
     """Check the front of a multiaddress, `/ip4/HOST/tcp/PORT` or the like, and return the parts after it.
 
-    Form: https://github.com/multiformats/multiaddr. Raises ValueError for anything but TCP and QUIC.
+    Form: https://github.com/multiformats/multiaddr. Raises ValueError for anything but TCP, since p2pd
+    is told to use nothing else.
     """
     empty, *parts = text.split("/")
     if empty or len(parts) < 4 or parts[0] not in _HOST_PROTOCOLS or not _is_host(parts[0], parts[1]):
         raise ValueError("not a multiaddress")
     if not _is_port(parts[3]):
         raise ValueError("not a port")
-    if parts[2] == "tcp":
-        return tuple(parts[4:])
-    if parts[2] == "udp" and len(parts) > 4 and parts[4] in ("quic", "quic-v1"):
-        return tuple(parts[5:])
-    raise ValueError("neither TCP nor QUIC")
+    if parts[2] != "tcp":
+        raise ValueError("not TCP")
+    return tuple(parts[4:])
 
 
 def _listen_address(text: str) -> str:

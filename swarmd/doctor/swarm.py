@@ -80,7 +80,7 @@ def agreement(look: Look) -> Iterator[Finding]:
         return
     if found.agreed is None:
         yield Finding("agreement", "skipped", f"{found.drop_in} does not say what the swarm agreed on; with an invite "
-                      "it will", f"swarmd join INVITE {look.options()}")
+                      "it will", look.command("join INVITE"))
     elif found.disagreement:
         yield Finding("agreement", "failed", found.disagreement, found.fix)
     else:

@@ -25,6 +25,7 @@ from swarmd.monitor.status import (
     StatusFile,
 )
 from swarmd.monitor.summary import summary
+from swarmd.network.refusals import Reason
 from swarmd.system.events import event
 from swarmd.system.memory import rss_bytes
 
@@ -145,6 +146,8 @@ class Reporter:
             seconds=dict(row.seconds),
             **_exchange_fields(row.exchange),
         )
+        if row.exchange is not None:
+            _tell_rejected(row.round, row.exchange.rejected())
 
     def _exchanged(self, row: ExchangeRow) -> None:
         self._status = replace(
@@ -230,6 +233,16 @@ def _exchange_fields(row: ExchangeRow | None) -> dict[str, Any]:
         "peers_seen": row.seen, "peers_used": row.used, "own_groups": row.own_groups, "peer_groups": row.peer_groups,
         "peer_reward": row.peer_reward, "admitted": row.admitted, "rejected": dict(row.rejected()),
     }  # fmt: skip
+
+
+def _tell_rejected(round: int, rejected: Counter[str]) -> None:
+    told = {reason: count for reason, count in sorted(rejected.items()) if reason != Reason.QUOTA_PEER}  # does no harm
+    if told:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in told.items())
+        event(
+            "record_rejected", f"round {round}: left out of what peers sent: {reasons}", round=round, rejected=told,
+            reason=reasons,
+        )  # fmt: skip
 
 
 def _when(round: int) -> str:

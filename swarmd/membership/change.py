@@ -206,7 +206,18 @@ def _config_with(place: Place, settings: Mapping[str, Mapping[str, Any]]) -> Con
                     f"take it out, since all nodes of a swarm have the same"
                 )
     refuse_what_is_not_built(config)
+    _refuse_an_own_environment(place, config)
     return config
+
+
+def _refuse_an_own_environment(place: Place, config: Config) -> None:
+    if config.tasks.environment != ENVIRONMENT:
+        found = place.written("tasks.environment", _NOTHING)
+        raise ConfigurationError(
+            f"{found.place if found else place.main}: tasks.environment is {config.tasks.environment}, whose tasks no "
+            "other node could make anew to check what was answered, so nothing would be exchanged; a swarm needs "
+            f"tasks.environment: {ENVIRONMENT}"
+        )
 
 
 def _refuse_a_second_swarm(place: Place, swarm_id: str | None) -> None:
@@ -224,9 +235,7 @@ def _refuse_another_agreement(config: Config, wanted: Invite) -> None:
     here = agreement_of(config)
     if here.hash == wanted.config_hash:
         return
-    if here.environment != ENVIRONMENT:
-        why = f"tasks.environment is {here.environment} here; all nodes of a swarm need the same environment and mix"
-    elif wanted.reasoning_gym and wanted.reasoning_gym != here.reasoning_gym:
+    if wanted.reasoning_gym and wanted.reasoning_gym != here.reasoning_gym:
         why = (
             f"its tasks are made by reasoning-gym {wanted.reasoning_gym}, and this node has {here.reasoning_gym}; "
             "install the version of swarmd that the inviting node runs"
@@ -234,8 +243,7 @@ def _refuse_another_agreement(config: Config, wanted: Invite) -> None:
     else:
         why = (
             "this node makes other tasks of the same settings, so nobody could check its answers; install the version "
-            "of swarmd that the inviting node runs, or, if that has a task environment of its own "
-            "(tasks.environment), the same environment"
+            "of swarmd that the inviting node runs"
         )
     raise ConfigurationError(f"the swarm {wanted.name} does not fit this node: {why}")
 

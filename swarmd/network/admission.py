@@ -27,7 +27,6 @@ from swarmd.network.admission_rules import RawRecord
 from swarmd.network.copies import Copies, distinctive
 from swarmd.network.dialects import Dialect, decode
 from swarmd.network.looked_at import RoundSeen, digest_of, remember
-from swarmd.network.quotas import BlockQuota
 from swarmd.network.records import AdmittedGroup, ClaimedGroup, Record
 from swarmd.network.refusals import Reason, Refused
 from swarmd.network.reputation import GOOD, Reputation
@@ -87,7 +86,7 @@ class Admission:
         self._rng = rng or random.SystemRandom()
         self._accounts = Accounts()
         self._copies = Copies()
-        self._blocks = BlockQuota(max(4, limits.peers_per_round // _SHARE_OF_A_BLOCK))
+        self._most_of_a_block = max(4, limits.peers_per_round // _SHARE_OF_A_BLOCK)
         self._working = Lock()
         self._round = -1
         self._rounds: dict[int, RoundSeen] = {}
@@ -172,7 +171,6 @@ class Admission:
     def _begin(self, round: int) -> None:
         if round == self._round:
             return
-        self._blocks.begin_round()
         self._bytes_left = ANSWER_BYTES
         # A round in front of the last one: the coordinator began anew, and with it all that was remembered of rounds.
         kept = {round - 1} if round > self._round else set()
@@ -228,8 +226,8 @@ class Admission:
         if record.signed:
             self.reputation.note_signed(record.peer_id, now)
         self._accounts.meet(record.peer_id, record.dialect, record.round)
-        place = record.peer_id, record.signed
-        places = self._rounds[record.round].places
+        place, seen = (record.peer_id, record.signed), self._rounds[record.round]
+        places = seen.places
         content = hash(frozenset(record.groups))
         if place in places:
             if places[place] == content:
@@ -238,7 +236,7 @@ class Admission:
         possible = self._possible(record, now)
         if possible:
             rules.finds_a_place(record, places, self._limits.peers_per_round)
-            rules.is_within_its_blocks_quota(raw.address, self._blocks)
+            rules.is_within_its_blocks_quota(raw.address, seen.blocks, self._most_of_a_block)
             places[place] = content
         # A place is taken even where chance takes no group: one record more would be another throw of the dice.
         return replace(record, groups=self._due(record.peer_id, possible))

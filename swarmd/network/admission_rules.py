@@ -7,6 +7,7 @@ the task that comes back is this node's own.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from swarmd.network.accounts import is_peer_id
 from swarmd.network.dialects import Dialect, decode
 from swarmd.network.dialects.own import MAGIC, OwnDialect
-from swarmd.network.quotas import BlockQuota
+from swarmd.network.quotas import book
 from swarmd.network.records import ClaimedGroup, Record
 from swarmd.network.refusals import Reason, Refused, shown
 from swarmd.network.reputation import Reputation
@@ -143,8 +144,9 @@ def finds_a_place(record: Record, places: Collection[tuple[str, bool]], most: in
         raise Refused(Reason.QUOTA_ROUND, f"round {record.round} has {len(places)} peers, {unsigned} of them unsigned")
 
 
-def is_within_its_blocks_quota(address: str | None, quota: BlockQuota) -> None:
-    if not quota.take(address):
+def is_within_its_blocks_quota(address: str | None, taken: Counter[str], most: int) -> None:
+    """taken: the records of each block in the record's round; `most` there are of one."""
+    if not book(address, taken, most):
         raise Refused(Reason.QUOTA_ADDRESS, "its address block has had its share of this round")
 
 

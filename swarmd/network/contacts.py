@@ -18,7 +18,7 @@ _MOST_HEARD = 4096
 _NODE_IDS_PER_PEER = 2
 # How long a third node id of a peer has to wait for the place of the oldest one.
 _NODE_ID_SECONDS = 600.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 4.0, 30.0
+_FIRST_PAUSE, _LONGEST_PAUSE, _MOST_DOUBLINGS = 4.0, 30.0, 3
 
 
 @dataclass
@@ -109,7 +109,9 @@ class Contacts:
         """
         pause = self._pauses.setdefault(peer_id, _Pause())
         pause.failures += 1
-        pause.until = time.monotonic() + min(_FIRST_PAUSE * 2 ** (pause.failures - 1), _LONGEST_PAUSE)
+        # Who stays away for long fails more often than a float can be doubled.
+        doublings = min(pause.failures - 1, _MOST_DOUBLINGS)
+        pause.until = time.monotonic() + min(_FIRST_PAUSE * 2**doublings, _LONGEST_PAUSE)
         if forget and pause.failures >= 3:
             for node_id in list(self._of_peer.get(peer_id, ())):
                 self._remove(node_id)

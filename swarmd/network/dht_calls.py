@@ -137,12 +137,20 @@ class DhtCalls:
         return bool(self.info.node_id)
 
     async def call(self, peer_id: str, method: str, request: Any, timeout: float) -> Any:
-        """The peer's response, or None: it did not answer in time, refused, or nothing is connected."""
+        """The peer's response, or None: it did not answer in time, refused, or nothing is connected.
+
+        timeout: seconds for the answer, and as many before it for calls of ours that are under way.
+        """
         p2p = self.p2p
         if p2p is None:
             return None
         try:
-            async with asyncio.timeout(timeout), self._at_once:
+            async with asyncio.timeout(timeout):
+                await self._at_once.acquire()
+        except TimeoutError:
+            return None  # our own calls were in each other's way, which is no failure of the peer's
+        try:
+            async with asyncio.timeout(timeout):
                 response = await self._send(p2p, peer_id, method, request)
         except P2PHandlerError as error:
             # The peer is there; it could not do what it was asked.
@@ -155,6 +163,8 @@ class DhtCalls:
             if self.p2p is p2p:
                 self.contacts.failed(peer_id, forget=method == "rpc_ping")
             return None
+        finally:
+            self._at_once.release()
         self.traffic.bytes_in += response.ByteSize()
         self.contacts.heard_from(peer_id)
         self.met(response.peer, peer_id)

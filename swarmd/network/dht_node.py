@@ -174,9 +174,12 @@ class SwarmNode:
             left = expires - time.time()
             raise ValueError(f"a record of {len(value)} bytes that expires in {left:.0f} s is not kept")
         self._store.put(place, subkey, wrapped, expires, self.peer_id)
-        search = Search(self._calls, {place: key})
+        # Who is asked for a key answers with all that lies under it, which grows with the swarm and is not wanted here.
+        # Nothing lies under the number beside it, and the same nodes are the nearest.
+        beside = place ^ 1
+        search = Search(self._calls, {beside: key})
         await search.run(time.monotonic() + deadline * _SEARCH_SHARE)
-        nearest = search.nearest(place, REPLICAS)
+        nearest = search.nearest(beside, REPLICAS)
         if not nearest:
             return not self.connected_peers or (self._calls.offered and not len(self._calls.contacts))
         timeout = max(0.1, min(_STORE_SECONDS, end - time.monotonic()))

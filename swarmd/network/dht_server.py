@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from swarmd.network.dht_calls import MOST_NEIGHBOURS, DhtCalls, Turns, peer_of, read_dictionary, read_id, to_bytes
@@ -35,6 +37,8 @@ _RELAYED_REPLY_BYTES = 40 * 2**10
 # Replies that p2pd has not yet taken; beyond, who asks gets neighbours only.
 _MOST_WAITING = 16
 _CALLS_BACK_AT_ONCE = 8
+# Each request in work has a turn of 5 ms in every pass of the loop, and may hold 4 MiB; a pong must not take seconds.
+_MOST_AT_WORK, _MOST_OF_ONE = 128, 16
 _HANDLERS_SECONDS = 5.0
 
 
@@ -52,6 +56,7 @@ class DhtServer(ServicerBase):
         self._calls, self._reach, self._limits, self._store, self._cache = calls, reach, limits, store, cache
         self._namespace = namespace
         self._calls_back = asyncio.Semaphore(_CALLS_BACK_AT_ONCE)
+        self._at_work: Counter[str] = Counter()
 
     @classmethod
     def _get_handle_name(cls, namespace: str | None, method_name: str) -> str:
@@ -87,6 +92,10 @@ class DhtServer(ServicerBase):
         self._count(request, context)
         sender = str(context.remote_id)
         self._calls.met(request.peer, sender)
+        with self._working_for(sender):
+            return await self._stored(request, sender)
+
+    async def _stored(self, request: dht_pb2.StoreRequest, sender: str) -> dht_pb2.StoreResponse:
         response = dht_pb2.StoreResponse(peer=self._calls.info)
         items = zip(
             request.keys, request.subkeys, request.values, request.expiration_time, request.in_cache, strict=False
@@ -118,17 +127,22 @@ class DhtServer(ServicerBase):
 
     async def rpc_find(self, request: dht_pb2.FindRequest, context: P2PContext) -> dht_pb2.FindResponse:
         self._count(request, context)
-        self._calls.met(request.peer, str(context.remote_id))
+        sender = str(context.remote_id)
+        self._calls.met(request.peer, sender)
+        with self._working_for(sender):
+            return await self._found(request, sender)
+
+    async def _found(self, request: dht_pb2.FindRequest, sender: str) -> dht_pb2.FindResponse:
         asker = read_id(request.peer.node_id)
         keys = request.keys[:_MOST_KEYS_FOUND]
         busy = waiting_messages(self._calls.p2p) > _MOST_WAITING
         response = dht_pb2.FindResponse(peer=self._calls.info)
-        room, turns = await self._room(keys, str(context.remote_id)), Turns()
+        room, turns = await self._room(keys, sender), Turns()
         for number, key in enumerate(keys):
             await turns.pass_on()
             place = read_id(key) or 0
             result = response.results.add(type=dht_pb2.NOT_FOUND)
-            if not busy:
+            if not busy and key not in keys[:number]:
                 room -= self._fill(result, place, room // (len(keys) - number))
             for node_id, peer_id in self._calls.contacts.nearest(place, MOST_NEIGHBOURS, exclude=asker):
                 result.nearest_node_ids.append(to_bytes(node_id))
@@ -160,6 +174,19 @@ class DhtServer(ServicerBase):
             result.value = encode_dictionary(chosen)
             result.expiration_time = max(expires for _, _, expires in chosen)
         return taken
+
+    @contextmanager
+    def _working_for(self, sender: str) -> Iterator[None]:
+        """RuntimeError, which the asker is told of, where too much is in work already."""
+        if self._at_work[sender] >= _MOST_OF_ONE or self._at_work.total() >= _MOST_AT_WORK:
+            raise RuntimeError("busy")
+        self._at_work[sender] += 1
+        try:
+            yield
+        finally:
+            self._at_work[sender] -= 1
+            if not self._at_work[sender]:
+                del self._at_work[sender]
 
     def _count(self, request: Any, context: P2PContext) -> None:
         self._calls.traffic.requests += 1

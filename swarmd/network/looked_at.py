@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -16,12 +17,14 @@ class RoundSeen:
     """seen: digests of what was looked at in this round, refused or not. worthless: of what was not worth it.
     untimely: of what came too early or expires too late, which may be in order when it is read again, but is counted
     once. places: who has a place in the round: a peer id, and whether the record was signed, since a signed one finds
-    a place beside a forged one; with it a hash of its groups, so that a peer may publish the same ones anew."""
+    a place beside a forged one; with it a hash of its groups, so that a peer may publish the same ones anew.
+    blocks: how many records of each address block have a place."""
 
     seen: set[bytes] = field(default_factory=set)
     worthless: set[bytes] = field(default_factory=set)
     untimely: set[bytes] = field(default_factory=set)
     places: dict[tuple[str, bool], int] = field(default_factory=dict)
+    blocks: Counter[str] = field(default_factory=Counter)
 
 
 def digest_of(raw: RawRecord) -> bytes:

@@ -41,6 +41,9 @@ def arguments(settings: DaemonSettings, control: Multiaddr) -> list[str]:
         "natPortMap": 0,
         # With it peers with public addresses try whether this node can be called. Where not, it looks for a relay.
         "autonat": int(settings.relay),
+        # Nothing else asks it whether it can be called, and it would look through all its connections several times a
+        # minute for somebody who could tell it: told that it can, it does not look.
+        "forceReachabilityPublic": None if settings.relay else 1,
         # This alone makes a relay of it, with libp2p's limits: 128 KiB each way and 2 minutes a circuit. relayService
         # would start a second one with limits of its own in its place, as soon as the node is known as public: who has
         # booked a place at the first is then refused.
@@ -51,7 +54,11 @@ def arguments(settings: DaemonSettings, control: Multiaddr) -> list[str]:
         # With discovery three minutes pass before the first relay is asked.
         "relayDiscovery": 0,
         "quic": 0,
+        # With Noise, which p2pd prefers, both sides make an RSA signature for each connection; with TLS (libp2p specs,
+        # tls/tls.md) one is made when p2pd starts, and a connection costs half the CPU. Whatever hivemind starts
+        # understands both.
         "tls": 1,
+        "noise": 0,
         "idleTimeout": "30s",
         "persistentConnMaxMsgSize": DEFAULT_MAX_MSG_SIZE,
     }

@@ -9,32 +9,23 @@ _IPV4_BLOCK, _IPV6_BLOCK = 24, 48
 """Who owns one address owns, as a rule, its /24 (IPv4) or its /48 (IPv6, what a site is given: RFC 6177)."""
 
 
-class BlockQuota:
-    """Counts the records of each address block in a round.
+def book(address: str | None, taken: Counter[str], most: int) -> bool:
+    """Books a record from this IP address (None: unknown); False where its block has had its share of the round.
+
+    taken: the records of each block in the record's round, to which this one is added.
 
     Peer ids cost nothing, addresses do: without this one machine with a thousand ids is a thousand peers. Blocks of
     private, loopback and link-local addresses have no limit. There the addresses belong to whoever runs the nodes,
     and a cluster behind one router is the usual case. Unknown addresses have none either: most records come from
     nodes that only keep them, and there is nobody to ask where the author lives.
     """
-
-    def __init__(self, records_per_block: int) -> None:
-        self._limit = records_per_block
-        self._taken: Counter[str] = Counter()
-
-    def begin_round(self) -> None:
-        """Forgets the round before."""
-        self._taken.clear()
-
-    def take(self, address: str | None) -> bool:
-        """Books a record from this IP address (None: unknown); False where its block has had its share."""
-        block = block_of(address)
-        if block is None:
-            return True
-        if self._taken[block] >= self._limit:
-            return False
-        self._taken[block] += 1
+    block = block_of(address)
+    if block is None:
         return True
+    if taken[block] >= most:
+        return False
+    taken[block] += 1
+    return True
 
 
 def block_of(address: str | None) -> str | None:

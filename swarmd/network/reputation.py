@@ -42,10 +42,11 @@ HARD: Mapping[str, float] = {
     Reason.REPUBLISHED: 0.5,
     Reason.IMPLAUSIBLE: 0.5,
 }
-"""What an honest node with another configuration, an older version or a wrong clock does not do, and how much each
-counts. All else costs a peer its record and no more: what can be an accident (expired, quota-address, unknown-task,
-copied, ...), and what is found before a signature says whose it is (too-large, not-decodable, bad-signature, ...).
-Under somebody else's peer id anybody can publish rubbish, and would have honest peers shut out with it."""
+"""What an honest node that agrees with its swarm does not do (`found` and `join` see that it does), whatever its clock
+and its lines, and how much each counts. All else costs a peer its record and no more: what can be an accident
+(expired, quota-address, unknown-task, copied, ...), and what is found before a signature says whose it is (too-large,
+not-decodable, bad-signature, ...). Under somebody else's peer id anybody can publish rubbish, and would have honest
+peers shut out with it."""
 
 GOOD = "admitted"
 """What `report` is told for groups that were taken."""

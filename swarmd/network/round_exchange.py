@@ -22,6 +22,10 @@ from swarmd.tasks.dataset_settings import MixError
 from swarmd.tasks.mix import TaskMix
 from swarmd.tasks.provenance import Provenance, task_seed
 
+LOOKED_BACK = 16
+"""Of the last round's records so many are read once more at least, where there are so many: somebody new may have come
+late. A swarm of no more nodes than that is read whole."""
+
 _FIRST_PAUSE, _LONGEST_PAUSE, _PAUSE_GROWTH = 0.5, 8.0, 1.6
 # For so many rounds a peer counts as known.
 _KNOWN_ROUNDS = 3
@@ -88,7 +92,9 @@ class RoundExchange:
         self._address_of = address_of
         self._clock = clock
         self._publications = Publications(space, dialect, signer, model, clock)
-        self._last_seen: dict[str, int] = {}  # peer id -> the last round it published in
+        # peer id -> the last round of which a record of its was found, and of which one was found in its own exchange.
+        self._last_seen: dict[str, int] = {}
+        self._last_in_time: dict[str, int] = {}
         self._round = self._before = -1  # of this exchange and of the one before it
         # Threads outlive an exchange that is given up, and the mix is not for two of them. What such a one has
         # admitted waits for the next exchange, since a record is admitted once.
@@ -134,18 +140,23 @@ class RoundExchange:
 
     def _begin(self, round: int) -> None:
         self.open(round)
+        self._forget_admitted_before(round)  # else they add up while no exchange comes to its end
         if round != self._round:
             self._before, self._round = self._round, round
-        for peer in [peer for peer, last in self._last_seen.items() if not round - _KNOWN_ROUNDS <= last <= round]:
-            del self._last_seen[peer]
+        for seen in (self._last_seen, self._last_in_time):
+            for peer in [peer for peer, last in seen.items() if not round - _KNOWN_ROUNDS <= last <= round]:
+                del seen[peer]
 
     def _taken(self, round: int) -> list[AdmittedGroup]:
-        taken = []
-        while self._admitted:
+        self._forget_admitted_before(round)
+        return [self._admitted.popleft() for _ in range(len(self._admitted))]
+
+    def _forget_admitted_before(self, round: int) -> None:
+        """Keeps what was admitted of this round and the last."""
+        for _ in range(len(self._admitted)):  # threads may append meanwhile
             group = self._admitted.popleft()
             if round - 1 <= group.round <= round:
-                taken.append(group)
-        return taken
+                self._admitted.append(group)
 
     def _outgoing(self, round: int, groups: Sequence[Mapping[str, Any]]) -> list[OutgoingGroup]:
         outgoing = []
@@ -174,7 +185,9 @@ class RoundExchange:
         """
         begun = time.monotonic()
         # Both at once: where a round trip takes 200 ms there is not time for one after the other.
-        await asyncio.gather(*(self._look(round, n, self._dialect.keys(n), deadline, end) for n in _with_last(round)))
+        await asyncio.gather(
+            self._look(round, round, self._dialect.keys(round), deadline, end), self._look_back(round, deadline, end)
+        )
         last_look = max(begun, deadline - max(2.0 * (time.monotonic() - begun), _FIRST_PAUSE))
         pause, waited = _FIRST_PAUSE, False
         while (missing := self._missing(round)) and (left := last_look - time.monotonic()) > 0:
@@ -184,7 +197,7 @@ class RoundExchange:
                 await self._look(round, round, self._keys_of(missing, round), last_look, end)
                 pause = min(_PAUSE_GROWTH * pause, _LONGEST_PAUSE)
         if waited:
-            looks = [self._look(round, n, self._dialect.keys(n), deadline, end) for n in _with_last(round)[1:]]
+            looks = [self._look_back(round, deadline, end)]
             if missing:
                 looks.append(self._look(round, round, self._keys_of(missing, round), deadline, end))
             await asyncio.gather(*looks)
@@ -196,15 +209,35 @@ class RoundExchange:
         Nobody is waited for a second time, and who is new is not waited for at all: a record that comes late is taken
         in the next round.
         """
-        if sum(last == round for last in self._last_seen.values()) >= _ENOUGH * self._most_peers:
+        if sum(last == round for last in self._last_in_time.values()) >= _ENOUGH * self._most_peers:
             return set()
-        return {peer for peer, last in self._last_seen.items() if last == self._before}
+        return {peer for peer, last in self._last_in_time.items() if last == self._before}
+
+    def _late(self, round: int) -> set[str]:
+        """The peers known of whom there is no record of the round, which is over; nobody where most of a sample is."""
+        there = self._admission.met(round)
+        return set() if len(there) >= _ENOUGH * self._most_peers else self._last_seen.keys() - there
 
     def _keys_of(self, peers: set[str], round: int) -> list[str]:
         return sorted({self._dialect.key_for(round, peer) for peer in peers})
 
-    async def _look(self, round: int, number: int, keys: Sequence[str], deadline: float, end: float) -> None:
-        """Admits what lies under a sample of these keys of round `number`; `round` is the current one."""
+    async def _look_back(self, round: int, deadline: float, end: float) -> None:
+        """Admits what came late in the last round: of the peers known who are missing, and of a sample of all."""
+        if round == 0:
+            return
+        of_late = self._keys_of(self._late(round - 1), round - 1)
+        others = [key for key in self._dialect.keys(round - 1) if key not in of_late]
+        few = min(LOOKED_BACK, self._most_peers)
+        await asyncio.gather(
+            self._look(round, round - 1, of_late, deadline, end),
+            self._look(round, round - 1, others, deadline, end, most=few),
+        )
+
+    async def _look(
+        self, round: int, number: int, keys: Sequence[str], deadline: float, end: float, most: int | None = None
+    ) -> None:
+        """Admits what lies under a sample of these keys of round `number`; `round` is the current one. most: records to
+        read, of a whole sample unless it is given."""
 
         async def worth_reading(some: Sequence[str], seconds: float) -> Found:
             found = self._raws(number, await self._space.gather(some, seconds))
@@ -217,11 +250,14 @@ class RoundExchange:
                 sifted[raw.key][raw.subkey] = raw.value, raw.expires
             return sifted
 
-        raws = self._raws(number, await read_sample(worth_reading, keys, self._most_peers, deadline))
+        found = await read_sample(worth_reading, keys, self._most_peers if most is None else most, deadline)
+        raws = self._raws(number, found)
         # In a thread: making tasks anew may take a second, and the link must be answered meanwhile.
         await asyncio.to_thread(self._admit, raws, round, end)
-        for peer in self._admission.met(round):
-            self._last_seen[peer] = round
+        for peer in self._admission.met(number):
+            self._last_seen[peer] = max(number, self._last_seen.get(peer, number))
+        if number == round:
+            self._last_in_time.update(dict.fromkeys(self._admission.met(round), round))
 
     def _raws(self, round: int, found: Found) -> list[RawRecord]:
         return [
@@ -234,7 +270,3 @@ class RoundExchange:
     def _admit(self, raws: Sequence[RawRecord], round: int, end: float) -> None:
         with self._drawing:
             self._admitted.extend(self._admission.admit(raws, round, self._clock(), end))
-
-
-def _with_last(round: int) -> list[int]:
-    return [round, round - 1] if round > 0 else [round]

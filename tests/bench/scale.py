@@ -108,7 +108,10 @@ def _options() -> argparse.Namespace:
         "--patience", type=float, default=1.0, metavar="FACTOR",
         help="multiplies the time limits of both schemes, where other work takes the machine (default: 1)",
     )  # fmt: skip
-    parser.add_argument("--schemes", nargs="+", choices=("swarmd", "stock"), default=["swarmd", "stock"])
+    parser.add_argument(
+        "--schemes", nargs="+", choices=("swarmd", "default", "stock"), default=["swarmd", "stock"],
+        help="those to measure; default: swarmd as it reads unless told otherwise (default: swarmd and stock)",
+    )  # fmt: skip
     parser.add_argument(
         "--wire", type=int, nargs="*", default=[40, 80, 160, 320], help="messages alone, for these numbers"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.bench.scale_settings import NODES_PER_PROCESS, PEERS_PER_ROUND
+from tests.bench.scale_settings import DEFAULT_SAMPLE, NODES_PER_PROCESS, SAMPLE
 
 _LEAST_WINDOW = 1.0
 _LARGEST_SHARE = 0.8
@@ -103,7 +103,8 @@ class Measured:
 
     @property
     def failed_reads(self) -> int:
-        return sum(count < min(PEERS_PER_ROUND, self.nodes) for count in self.found)
+        wanted = min(DEFAULT_SAMPLE if self.scheme == "default" else SAMPLE, self.nodes)
+        return sum(count < wanted for count in self.found)
 
     @property
     def share_read(self) -> float:

@@ -12,8 +12,8 @@ KEPT_GIB = 1.5
 """For everything else: a swarm that leaves less is ended."""
 
 # At most, in runs of 10 to 160 nodes while they read. Stock hivemind loads torch, into every process.
-_PYTHON_MIB = {"swarmd": (33.0, 1.5), "stock": (170.0, 8.0)}  # a process, and each node in it
-_P2PD_MIB = {"swarmd": 88.0, "stock": 115.0, "stock, GOGC": 90.0}
+_PYTHON_MIB = {"swarmd": (33.0, 1.5), "default": (33.0, 2.5), "stock": (170.0, 8.0)}  # a process, and each node in it
+_P2PD_MIB = {"swarmd": 88.0, "default": 92.0, "stock": 115.0, "stock, GOGC": 90.0}
 _LOOK_SECONDS = 1.0
 
 

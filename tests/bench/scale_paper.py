@@ -5,7 +5,7 @@ from __future__ import annotations
 from swarmd.network.dht_search import MOST_ASKED
 from swarmd.network.handover import REPLICAS
 from swarmd.network.record_store import RecordLimits
-from tests.bench.scale_settings import PEERS_PER_ROUND, SHARDS
+from tests.bench.scale_settings import SAMPLE, SHARDS
 
 _MESSAGE = 4 * 2**20
 _RECORD, _LARGEST = 6_000, 16_384
@@ -13,6 +13,7 @@ _BESIDE = 70  # a subkey of 46 characters, and 24 bytes for headers and expirati
 _SOURCES, _PER_KEY = 3, 16  # as in swarmd.network.dht_search and shard_sample
 _NODES, _MANY_SHARDS = 10_000, 1024
 _ROUND_SECONDS = 300
+_MOST_CONNECTIONS = 512
 
 
 def on_paper() -> str:
@@ -30,7 +31,7 @@ square, and {REPLICAS} nodes bear all of it.
 swarmd's swarms end at shards × {ours} peers: a node keeps {kept:.1f} MiB for a key, so that a reply fits a message.
 That is {SHARDS * ours:,} peers with {SHARDS} shards, {_MANY_SHARDS * ours:,} with {_MANY_SHARDS}.
 What {_NODES:,} nodes with records of 6 kB mean for one of them, in a round, where a read needs
-{PEERS_PER_ROUND} records:
+{SAMPLE} records:
 
 | | {SHARDS} shards | {_MANY_SHARDS} shards |
 |---|---|---|
@@ -42,10 +43,13 @@ What {_NODES:,} nodes with records of 6 kB mean for one of them, in a round, whe
   while there are fewer nodes than `peers_per_round` each reads all shards, a message for 16 of them.
 - Searches: a node knows up to 1,024 others, so that in {_NODES:,} a key is two or three steps away; {MOST_ASKED} nodes
   are asked for one key at most.
-- Connections: p2pd keeps 256 to 512 (its connection manager). A read calls some forty nodes; with 160 nodes all are
-  connected already, with {_NODES:,} hardly any, and each then costs a search for its address in libp2p's own DHT, two
-  or three round trips and a handshake with RSA-2048 on both sides, estimated at 10 ms of CPU together: about half a
-  CPU-second a round. That is a constant, but one that the figures above do not hold.
+- Connections: p2pd keeps 256 to {_MOST_CONNECTIONS} (its connection manager). A read calls some forty nodes; with 160
+  nodes all are connected already, with {_NODES:,} hardly any, and each then costs a search for its address in libp2p's
+  own DHT, two or three round trips and a handshake, measured at 4 to 5 ms of CPU on each side: about a third of
+  a CPU-second a round for the calls of both directions. That is a constant, but one that the figures above do not hold.
+- What a connection costs p2pd while nothing goes over it (keep-alives of both sides) is most of what a node costs idle,
+  and grows until there are as many as it keeps: about a millisecond of CPU a minute for each, half a CPU-second a
+  minute for {_MOST_CONNECTIONS}, a hundredth of a core.
 - Pings: one in five seconds for each node that has heard of 16 others in the last 40, whatever the size of the swarm,
   and those who did not answer a search until they do or are forgotten."""
 
@@ -57,7 +61,7 @@ def _rows() -> str:
 
 def _column(shards: int) -> dict[str, str]:
     per_key = _NODES / shards
-    keys = max(PEERS_PER_ROUND // _PER_KEY, -(-PEERS_PER_ROUND // per_key))
+    keys = max(SAMPLE // _PER_KEY, -(-SAMPLE // per_key))
     key_bytes = per_key * (_RECORD + _BESIDE)
     # A key's readers, of whom each asks some of the replicas.
     served = _NODES * keys / shards * key_bytes * _SOURCES / REPLICAS

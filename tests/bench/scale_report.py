@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from datetime import UTC, datetime
 
+from swarmd.network.round_exchange import LOOKED_BACK
 from tests.bench.scale_figures import (
     COMPARED,
     Measure,
@@ -22,9 +23,9 @@ from tests.bench.scale_figures import (
 )
 from tests.bench.scale_measured import Conditions, Measured
 from tests.bench.scale_paper import on_paper
-from tests.bench.scale_settings import BEAM_SIZE, NODES_PER_PROCESS, PEERS_PER_ROUND, SHARDS
+from tests.bench.scale_settings import BEAM_SIZE, DEFAULT_SAMPLE, NODES_PER_PROCESS, SAMPLE, SHARDS
 
-_TITLES = {"swarmd": "swarmd", "stock": "GenRL's scheme"}
+_TITLES = {"swarmd": "swarmd", "default": "swarmd, default sample", "stock": "GenRL's scheme"}
 _FEW, _MANY = 40, 160
 _ROUNDS = 5
 _ABOUT_RATIOS = """\
@@ -55,18 +56,20 @@ def _heading(results: Sequence[Measured], arguments: str, note: str) -> str:
     return f"""# What a round costs a node as the swarm grows
 
 `python -m tests.bench.scale {arguments}`, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} CPU cores shared by all nodes
-and, meanwhile, by other work: load average {min(loads):.0f} to {max(loads):.0f}. Every node is a DHT node with a p2pd
+and whatever else ran: load average {min(loads):.0f} to {max(loads):.0f}. Every node is a DHT node with a p2pd
 of its own; {NODES_PER_PROCESS} of them share a Python process where a row says nothing else. Each round all nodes
 publish a signed record of {sum(sizes) / max(1, len(sizes)) / 1e3:.1f} kB; when all have, all read; each begins at a
 random time within `spread`; whatever is left of a round of a given length is quiet. Before them go rounds that are not
 counted, {_warm_up(results)}, in which connections are made.{note}
 
-- swarmd: {SHARDS} shards, read in random order until there are {PEERS_PER_ROUND} records.
+- swarmd: {SHARDS} shards, read in random order until there are {SAMPLE} records: as many in swarms of all sizes.
+- swarmd, default sample: as a node does unless told otherwise: {DEFAULT_SAMPLE} records, so that of fewer nodes all are
+  read, and of the round before {LOOKED_BACK} once more, for records that came late.
 - GenRL's scheme: one key a round on stock hivemind nodes (beam size {BEAM_SIZE}), the whole dictionary read by all; the
   same records. What GenRL adds for each node, a process with torch in it and a pipe, is left out in its favour.
 - round: its length, the same for every number of nodes, so that it holds as much of what nodes do anyway; "any": as
   long as publishing and reading took, with the mean beside it.
-- failed reads: that brought fewer than min({PEERS_PER_ROUND}, nodes) records, the own one included. CPU: Python and
+- failed reads: that brought fewer records than the sample, or all nodes, the own one included. CPU: Python and
   p2pd; records are made by another process and not checked; what the nodes do anyway in that time is counted ("idle").
   bytes: over loopback with all headers, as many in as out. memory: Pss of p2pd and a share of Python's, in brackets
   p2pd's alone. connections: of a node, before and after the counted rounds. Seconds depend on the load: that all nodes
@@ -82,7 +85,7 @@ def _warm_up(results: Sequence[Measured]) -> str:
 
 def _table(results: Sequence[Measured]) -> str:
     lines = ["| nodes | scheme | " + " | ".join(_COLUMNS) + " |", "|---|---" + "|---" * len(_COLUMNS) + "|"]
-    for one in sorted(results, key=lambda one: (one.nodes, one.scheme != "swarmd", astuple(one.conditions))):
+    for one in sorted(results, key=lambda one: (one.nodes, list(_TITLES).index(one.scheme), astuple(one.conditions))):
         if one.gathers:
             cells = (column(one) for column in _COLUMNS.values())
             lines.append(f"| {one.nodes} | {_title(one)} | " + " | ".join(cells) + " |")
@@ -110,9 +113,11 @@ def _ratios(results: Sequence[Measured]) -> str:
                 few, many = sizes[0], sizes[-1]
                 lines.append(_ratio(f"{_title(many)}, {few.nodes} to {many.nodes} nodes", many, few))
     for alike in _alike(results):
-        stock, ours = ({one.nodes: one for one in alike if one.scheme == scheme} for scheme in ("stock", "swarmd"))
-        for nodes in sorted(stock.keys() & ours.keys()):
-            lines.append(_ratio(f"{_title(stock[nodes])} ÷ swarmd, {nodes} nodes", stock[nodes], ours[nodes]))
+        stock = {one.nodes: one for one in alike if one.scheme == "stock"}
+        for one in sorted(alike, key=lambda one: (one.scheme != "swarmd", one.nodes)):
+            if one.scheme != "stock" and one.nodes in stock:
+                title = f"{_title(stock[one.nodes])} ÷ {_TITLES[one.scheme]}, {one.nodes} nodes"
+                lines.append(_ratio(title, stock[one.nodes], one))
     if not lines:
         return ""
     head = ["| ratio | round (s) | " + " | ".join(COMPARED) + " |", "|---|---" + "|---" * len(COMPARED) + "|"]
@@ -143,6 +148,9 @@ def _missing(results: Sequence[Measured]) -> str:
     lines = []
     for scheme, title in _TITLES.items():
         of_it = [one for one in whole if one.scheme == scheme]
+        if scheme == "default" and not of_it:
+            lines.append(f"- {title} was not measured.")
+            continue
         absent = [nodes for nodes in (_FEW, _MANY) if nodes not in {one.nodes for one in of_it}]
         lines += [
             f"- {title} was not measured with {nodes} real nodes: how its costs grow from {_FEW} to {_MANY} is open."

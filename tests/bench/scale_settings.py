@@ -4,8 +4,9 @@ SWARM_ID = "5ca1e" + "0" * 27
 SHARDS = 32
 """swarm.shards, its default."""
 
-PEERS_PER_ROUND = 16
-"""Records that a node of ours reads until it has enough (network.limits.peers_per_round)."""
+SAMPLE, DEFAULT_SAMPLE = 16, 64
+"""Records that a node of ours reads until it has enough: for "swarmd", as few as the smaller swarms can give, so that
+it is the same for all sizes; for "default", what network.limits.peers_per_round is unless somebody sets it."""
 
 BEAM_SIZE = 30
 """Nodes that GenRL lets hivemind keep in view when it looks for a key."""

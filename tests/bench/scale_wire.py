@@ -17,8 +17,9 @@ from typing import Any
 from swarmd.network.dht_node import NodeSettings, SwarmNode
 from swarmd.network.dialects.own import OwnDialect
 from swarmd.network.hivemind_dht import PeerID
+from swarmd.network.round_exchange import LOOKED_BACK
 from swarmd.network.shard_sample import read_sample
-from tests.bench.scale_settings import PEERS_PER_ROUND, SHARDS, SWARM_ID
+from tests.bench.scale_settings import DEFAULT_SAMPLE, SAMPLE, SHARDS, SWARM_ID
 
 _DIALECT = OwnDialect(SWARM_ID, SHARDS)
 _RECORD = os.urandom(6000)
@@ -56,44 +57,68 @@ class Wire:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a node: messages and bytes in one round; least: records that the unluckiest of the readers found."""
+    """Of a node: messages and bytes in one round; least: records that the unluckiest of the readers found in it."""
 
     calls: float
     bytes: float
     least: int
 
 
-async def cost_of_a_round(size: int, readers: int, folder: Path) -> Cost:
-    """Of a swarm of this size, all of whom publish; so many of them read. folder: is not written to."""
+async def cost_of_a_round(size: int, readers: int, samples: Sequence[int], folder: Path) -> Cost:
+    """Of a swarm of this size, all of whom publish, as if all read, though only so many do.
+
+    samples: records that are read of the round, of the one before it and so on; all publish in one of them a time.
+    folder: is not written to.
+    """
+    rounds = len(samples)
     wire = Wire({})
     nodes = [wire.join(folder) for _ in range(size)]
     for node in nodes:
-        node.allow(list(_DIALECT.keys(1)))
+        node.allow([key for round in range(rounds) for key in _DIALECT.keys(round)])
         # As after some rounds: a node has met most of a swarm of this size.
         for other in nodes:
             assert other._calls.node_id is not None
             node._calls.contacts.met(other._calls.node_id, other.peer_id)
-    for node in nodes:
-        key = _DIALECT.key_for(1, node.peer_id)
-        assert await node.publish(key, node.peer_id, _RECORD, time.time() + 600, 60)
-    published = wire.calls
+    for round in range(rounds):
+        for node in nodes:
+            key = _DIALECT.key_for(round, node.peer_id)
+            assert await node.publish(key, node.peer_id, _RECORD, time.time() + 600, 60)
+    # In and out, at both ends of each message: of all nodes, since who reads is served by all.
+    calls, transferred = wire.calls, _transferred(nodes)
     found = []
     for node in nodes[:readers]:
-        records = await read_sample(node.gather, _DIALECT.keys(1), PEERS_PER_ROUND, time.monotonic() + 60)
-        found.append(len({peer for part in records.values() for peer in part}))
-    transferred = sum(node.traffic.bytes_in + node.traffic.bytes_out for node in nodes[:readers])
-    return Cost(published / size + (wire.calls - published) / readers, transferred / readers, min(found))
+        for back, sample in enumerate(samples):
+            keys = _DIALECT.keys(rounds - 1 - back)
+            records = await read_sample(node.gather, keys, sample, time.monotonic() + 60)
+            if not back:
+                found.append(len({peer for part in records.values() for peer in part}))
+    return Cost(
+        calls / rounds / size + (wire.calls - calls) / readers,
+        transferred / rounds / size + (_transferred(nodes) - transferred) / readers,
+        min(found),
+    )
+
+
+def _transferred(nodes: Sequence[SwarmNode]) -> int:
+    return sum(node.traffic.bytes_in + node.traffic.bytes_out for node in nodes)
 
 
 def wire_table(sizes: Sequence[int], readers: int = 24) -> str:
     """The section of the report."""
     lines = [
         "## Messages alone", "",
-        f"The same nodes of swarmd on a wire without p2pd, where nothing is lost or late; {readers} of them read.",
-        "Bytes: of DHT messages, in and out, of those who read, serving others included.", "",
-        "| nodes | messages sent a node and round | kB a node and round | fewest records read |", "|---|---|---|---|",
+        "The same nodes of swarmd on a wire without p2pd, where nothing is lost or late. Bytes: of DHT messages, in",
+        f"and out, those for others included. {readers} nodes read; told is what it is for each node if all do.", "",
+        f"| nodes | messages sent a node and round, {SAMPLE} records | kB | fewest records read | default sample "
+        f"({DEFAULT_SAMPLE}, and {LOOKED_BACK} of the round before): messages | kB | fewest records read |",
+        "|---" * 7 + "|",
     ]  # fmt: skip
     for size in sizes:
-        cost = asyncio.run(cost_of_a_round(size, min(readers, size), Path("/nonexistent")))
-        lines.append(f"| {size} | {cost.calls:.0f} | {cost.bytes / 1e3:.0f} | {cost.least} |")
+        few = min(readers, size)
+        costs = [
+            asyncio.run(cost_of_a_round(size, few, samples, Path("/nonexistent")))
+            for samples in ((SAMPLE,), (DEFAULT_SAMPLE, LOOKED_BACK))
+        ]
+        cells = [f"{cost.calls:.0f} | {cost.bytes / 1e3:.0f} | {cost.least}" for cost in costs]
+        lines.append(f"| {size} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

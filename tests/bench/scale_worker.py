@@ -1,6 +1,6 @@
 """Several DHT nodes in one process, of swarmd or stock hivemind; told by lines of JSON what to do, answers in kind.
 
-    python -m tests.bench.scale_worker SCHEME
+    python -m tests.bench.scale_worker swarmd|default|stock
 
 The first line names the nodes: {"identities": [FILE, ...], "state": DIR, "peers": [MULTIADDRESS, ...], "patience": N}.
 """
@@ -83,19 +83,19 @@ async def _line() -> dict[str, Any]:
 
 def _opener(scheme: str) -> Callable[[Path, Path, Sequence[str], float], Awaitable[BenchNode]]:
     # Each in its own processes: stock hivemind loads torch, which is no cost of ours.
-    if scheme == "swarmd":
+    if scheme != "stock":
         from tests.bench.scale_swarmd import start
 
-        return start
+        return partial(start, scheme == "default")
     from tests.bench.scale_stock import start as start_stock
 
     return start_stock
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "swarmd":
+    if sys.argv[1] != "stock":
         prepare_process()
-        asyncio.run(main("swarmd"))
+        asyncio.run(main(sys.argv[1]))
     else:
         import uvloop
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from tests.integration.namespaces import Host
 from tests.integration.node import ROOT, environment
 
 _SECONDS = 60.0
+_ANSWER_SECONDS = 180.0
 _EXPIRES = 600.0
 
 
@@ -46,6 +48,8 @@ class DhtProcess:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps({"what": what, **arguments}) + "\n")
         self._process.stdin.flush()
+        # An answer is one line: nothing of the next lies in the buffer.
+        assert select.select([self._process.stdout], [], [], _ANSWER_SECONDS)[0], f"no answer to {what}"
         line = self._process.stdout.readline()
         assert line, f"the node has ended at {what}: {self._process.wait(10)}"
         return json.loads(line)

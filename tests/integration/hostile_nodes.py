@@ -69,6 +69,7 @@ class LyingServer(DhtServer):
         super().__init__(*parts)
         self.told: Counter[str] = Counter()
         self.junk: dict[bytes, list[tuple[str, bytes, float]]] = {}
+        self._nobody = new_peer_id()
 
     async def rpc_find(self, request: dht_pb2.FindRequest, context: P2PContext) -> dht_pb2.FindResponse:
         lie = random.choice(LIES)
@@ -85,7 +86,9 @@ class LyingServer(DhtServer):
             if lie == "neighbours":
                 near = int.from_bytes(key, "big")
                 result.nearest_node_ids.extend(to_bytes(near ^ number) for number in range(1, 200))
-                result.nearest_peer_ids.extend(PeerID.from_base58(new_peer_id()).to_bytes() for _ in range(199))
+                # Some lies name many who are not there, others the same one under many names.
+                invented = [self._nobody] * 199 if random.random() < 0.5 else [new_peer_id() for _ in range(199)]
+                result.nearest_peer_ids.extend(PeerID.from_base58(name).to_bytes() for name in invented)
                 continue
             whole = encode_dictionary(self.junk.get(key, []))
             cut = whole[: random.randrange(len(whole))] + b"\xc1\xc7\x05\x40"

@@ -111,5 +111,11 @@ def all_train_on(members: list[Member], peers: int, why: str) -> None:
         until(lambda m=member: m.trains_on(peers, since[m.state]), every=0.2, why=f"{why}: {member.state.name}")
 
 
+def all_are_training(members: Sequence[Member]) -> None:
+    """Waits until none is degraded: what its network process knows reaches a node's status file some seconds later."""
+    for member in members:
+        until(lambda m=member: m.status()["state"] == "training", every=0.2, why=f"{member.state.name} has peers")
+
+
 def gone(pid: int) -> Callable[[], bool]:
     return lambda: not os.path.exists(f"/proc/{pid}")

@@ -211,6 +211,7 @@ def test_a_peer_that_goes_and_comes_back_is_noticed_both_times(monkeypatch: pyte
     monkeypatch.setattr(bootstrap, "HEARD_SECONDS", 4.0)
     monkeypatch.setattr(bootstrap, "_SILENT_SECONDS", 1.0)
     monkeypatch.setattr(bootstrap, "_LONGEST_DELAY", 4.0)
+    monkeypatch.setattr(bootstrap, "_CONNECTED_TICK", 0.5)
 
     async def run() -> None:
         async with swarm() as s:

@@ -15,7 +15,7 @@ import pytest
 from tests.integration import saved
 from tests.integration.namespaces import DELAY, LOSS, Host, Internet, missing
 from tests.integration.node import until
-from tests.integration.swarm import Member, all_train_on
+from tests.integration.swarm import Member, all_are_training, all_train_on
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
@@ -68,7 +68,7 @@ def swarm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
 
 def test_all_train_on_each_other_in_spite_of_delay_and_loss(swarm: Swarm) -> None:
     all_train_on(swarm.members, 2, "trains on both others")
-    assert {member.status()["state"] for member in swarm.members} == {"training"}
+    all_are_training(swarm.members)
 
 
 def test_the_network_is_as_bad_as_it_is_said_to_be(swarm: Swarm) -> None:
@@ -105,7 +105,7 @@ def test_a_partition_stops_nobody_and_heals(swarm: Swarm) -> None:
     all_train_on(others, 1, "goes on with the other one on its side")
     time.sleep(max(0.0, begun + CUT_SECONDS - time.monotonic()))
     seconds = time.monotonic() - begun
-    assert {member.status()["state"] for member in others} == {"training"}
+    all_are_training(others)
     for member, first in zip(members, before, strict=True):
         assert member.node is not None
         played = [number for number in member.node.rounds() if number > first]
@@ -120,7 +120,7 @@ def test_a_partition_stops_nobody_and_heals(swarm: Swarm) -> None:
         print(f"{member.state.name} trained on both others again {healed} rounds after the partition")
         assert healed <= HEALED_ROUNDS
     assert swarm.peer_ids() == names
-    until(lambda: {member.status()["state"] for member in members} == {"training"}, every=0.2, why="nobody is alone")
+    all_are_training(members)
 
 
 def test_what_the_exchange_took_is_told(swarm: Swarm) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from swarmd.system.exits import EXIT_CONFIG
 from tests.integration.node import Node, Preloaded, until
-from tests.integration.swarm import ROUND_SECONDS, Member, all_train_on, gone
+from tests.integration.swarm import ROUND_SECONDS, Member, all_are_training, all_train_on, gone
 
 # Five are promised, on a machine that has time for it; this one may have much else to do. What it took is printed.
 MENDED_SECONDS = 20.0
@@ -42,7 +42,7 @@ def test_nodes_that_joined_train_on_each_other(swarm: list[Member]) -> None:
     all_train_on(swarm[:3], 2, "trains on both others")
     names = {member.status()["peer_id"] for member in swarm[:3]}
     assert len(names) == 3 and None not in names
-    assert {member.status()["state"] for member in swarm[:3]} == {"training"}
+    all_are_training(swarm[:3])
 
 
 def test_a_late_joiner_finds_all_and_is_found(swarm: list[Member]) -> None:

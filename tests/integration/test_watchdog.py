@@ -68,9 +68,8 @@ def test_a_hang_is_noticed_within_its_deadline_and_ends_with_all_stacks(
         began = float(note.read_text())
         assert request.time - began < deadline + LATEST
         assert re.fullmatch(rf"hung {told}: \d+ s without progress", request.fields["STATUS"])
-        count = len([message for message in manager.of("WATCHDOG") if message.time > request.time])
         time.sleep(WATCHDOG_SECONDS)
-        assert count == 0 and manager.of("WATCHDOG")[-1] == request, "no ping vouches for it any more"
+        assert manager.of("WATCHDOG")[-1] == request, "no ping vouches for it any more"
         last_begun = {"start": "", "between": "coordinate"}.get(phase, phase)
         assert saved.status(tmp_path / "state")["phase"] == last_begun
         node.send(signal.SIGABRT)

@@ -176,7 +176,7 @@ def test_a_swarm_with_everything_loads(tmp_path: Path) -> None:
         main=f"""
 swarm: {{name: a-b.c, id: abcdef0123456789, peers: [{PEER}, {PEER}/p2p-circuit/p2p/{PEER[-46:]}],
         role: bootnode, secret_file: "credential:swarm"}}
-network: {{listen: [/ip6/::/tcp/1, /ip4/0.0.0.0/udp/2/quic-v1], announce: [/dns4/node.example.org/tcp/1]}}
+network: {{listen: [/ip6/::/tcp/1, /ip4/0.0.0.0/tcp/2], announce: [/dns4/node.example.org/tcp/1]}}
 model: {{name: ./models/mine}}
 coordinator: {{kind: wallet, contract: 0xFaD7C5e93f28257429569B854151A1B8DCD404c2, rpc_url_file: /etc/rpc,
               key_file: /etc/key}}

@@ -390,3 +390,12 @@ def test_the_agreement_follows_from_all_that_must_agree_and_nothing_else() -> No
     assert len(set(different)) == len(different)
     assert hashed(training={"group_size": 4}, swarm={"name": "x"}, network={"relay": True}) == hashed()
     assert hashed(tasks={"datasets": [{**gcd, "weight": 2.0}, {**lcm, "weight": 4.0}]}) == different[6]
+
+
+def test_no_swarm_is_founded_or_joined_with_tasks_that_others_cannot_make(tmp_path: Path) -> None:
+    word = found(place(tmp_path / "one")).word
+    alone = place(tmp_path / "two", f"{LISTEN}tasks: {{environment: 'somebodys.package:factory'}}\n")
+    message = r"config\.yaml:2: tasks\.environment is somebodys.package:factory.*nothing would be.*reasoning_gym"
+    refused(alone, word, message)
+    with pytest.raises(ConfigurationError, match=message):
+        found(alone)

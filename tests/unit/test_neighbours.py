@@ -53,7 +53,6 @@ def test_of_the_main_node_it_is_the_other_that_changes(tmp_path: Path) -> None:
         ("/ip4/127.0.0.1/tcp/4001", "/ip4/127.0.0.2/tcp/4001", False),
         ("/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/tcp/4002", False),
         ("/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001", False),
-        ("/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic", False),
         ("/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/tcp/0", False),
     ],
 )

@@ -67,6 +67,14 @@ def test_a_late_record_of_the_last_round_is_still_admitted() -> None:
     assert admitting.totals == {Reason.OLD_ROUND: 1}
 
 
+def test_late_records_take_no_place_of_their_address_block_in_the_next_round() -> None:
+    admitting, block = admission(OWN), others[:4]
+    late = [replace(good(author), address=f"8.8.8.{number}") for number, author in enumerate(block)]
+    now = [replace(good(author, ROUND + 1), address=f"8.8.8.{number}") for number, author in enumerate(block)]
+    assert len(admitting.admit([*late, *now], ROUND + 1, NOW)) == 16
+    assert admitting.totals == {}
+
+
 def test_a_second_record_of_a_peer_for_one_round_is_a_duplicate() -> None:
     admitting = admission(OWN)
     assert len(admitting.admit([good(attacker), good(attacker, seed=2)], ROUND, NOW)) == 2

@@ -1,6 +1,7 @@
 """Each rule of admission by itself, at its border."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmd.network import admission_rules as rules
-from swarmd.network.quotas import BlockQuota, block_of
+from swarmd.network.quotas import block_of
 from swarmd.network.records import ClaimedGroup, Record
 from swarmd.network.refusals import Reason, Refused
 from swarmd.network.reputation import Reputation
@@ -120,15 +121,13 @@ def test_a_public_address_belongs_to_a_block_and_others_to_none(address: str | N
     assert block_of(address) == block
 
 
-def test_an_address_block_gets_its_quota_and_each_round_a_new_one() -> None:
-    quota = BlockQuota(2)
-    assert [reason_of(rules.is_within_its_blocks_quota, f"8.8.8.{n}", quota) for n in range(3)] == [
+def test_an_address_block_gets_its_quota() -> None:
+    taken: Counter[str] = Counter()
+    assert [reason_of(rules.is_within_its_blocks_quota, f"8.8.8.{n}", taken, 2) for n in range(3)] == [
         None, None, Reason.QUOTA_ADDRESS,
     ]  # fmt: skip
-    assert reason_of(rules.is_within_its_blocks_quota, "8.8.9.1", quota) is None
-    assert all(reason_of(rules.is_within_its_blocks_quota, None, quota) is None for _ in range(9))
-    quota.begin_round()
-    assert reason_of(rules.is_within_its_blocks_quota, "8.8.8.9", quota) is None
+    assert reason_of(rules.is_within_its_blocks_quota, "8.8.9.1", taken, 2) is None
+    assert all(reason_of(rules.is_within_its_blocks_quota, None, taken, 2) is None for _ in range(9))
 
 
 @pytest.mark.parametrize(

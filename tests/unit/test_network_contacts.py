@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,10 @@ import pytest
 from swarmd.network import bootstrap
 from swarmd.network.bootstrap import Bootstrap
 from swarmd.network.contacts import Contacts
-from swarmd.network.hivemind_dht import PeerID
+from swarmd.network.dht_calls import DhtCalls, to_bytes
+from swarmd.network.dht_server import DhtServer
+from swarmd.network.hivemind_dht import PeerID, dht_pb2
+from swarmd.network.record_store import RecordLimits, RecordStore
 from swarmd.network.remembered_peers import RememberedPeers
 
 
@@ -45,6 +49,13 @@ def test_silent_peers_rest_and_only_unanswered_pings_make_them_forgotten():
     for _ in range(3):
         contacts.failed(peer(1), forget=True)
     assert 1 not in contacts and not contacts.recent(5)
+
+
+def test_a_peer_may_fail_for_ever():
+    contacts = Contacts(own_node_id=0)
+    for _ in range(2000):  # 2.0 ** 1024 is no float
+        contacts.failed(peer(1), forget=False)
+    assert contacts.paused(peer(1))
 
 
 def test_a_peer_that_no_longer_keeps_records_is_heard_of_but_not_asked():
@@ -203,3 +214,67 @@ def test_a_p2pd_that_is_replaced_while_the_old_one_is_waited_for_calls_the_other
 
     asyncio.run(two_steps())
     assert wire.p2p.told == [peer(1)]
+
+
+def test_all_who_are_gone_are_called_anew_at_once_since_each_takes_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = most = 0
+
+    async def disconnect(peer_id: PeerID) -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.sleep(0)
+        at_once -= 1
+
+    async def silence(peer_id: str) -> bool:
+        return False
+
+    wire: Any = Wire(12, 5, monkeypatch)
+    wire.p2p = SimpleNamespace(_client=SimpleNamespace(disconnect=disconnect))
+    wire.ping = silence
+    asyncio.run(pinging(wire, tmp_path)._ping_silent())
+    assert most == 7
+
+
+def test_a_peer_is_not_blamed_for_a_call_that_was_never_sent() -> None:
+    async def run() -> None:
+        contacts = Contacts(own_node_id=0)
+        calls = DhtCalls(peer(0), 1, contacts, RecordLimits(), stub)
+        calls.p2p = SimpleNamespace()  # type: ignore[assignment]
+        # As many as go out at once, to peers that never answer; the last finds no place.
+        answers = [calls.call(peer(number), "rpc_find", dht_pb2.FindRequest(), 0.5) for number in range(1, 33)]
+        waiting = calls.call(peer(50), "rpc_find", dht_pb2.FindRequest(), 0.05)
+        assert await asyncio.gather(*answers, waiting) == [None] * 33
+        assert contacts.paused(peer(1)) and not contacts.paused(peer(50))
+
+    def stub(p2p: Any, callee: PeerID) -> Any:
+        return SimpleNamespace(rpc_find=lambda request: asyncio.Event().wait())
+
+    asyncio.run(run())
+
+
+def test_one_asker_cannot_have_everything_worked_on_at_once_and_many_cannot_have_too_much() -> None:
+    calls = DhtCalls(peer(0), 1, Contacts(own_node_id=0), RecordLimits(), lambda p2p, callee: None)
+    reach: Any = SimpleNamespace(relays=False)
+    server = DhtServer(calls, reach, RecordLimits(), RecordStore(RecordLimits()), RecordStore(RecordLimits()))
+
+    def asked_by(number: int) -> Any:
+        return server.rpc_find(dht_pb2.FindRequest(keys=[to_bytes(1)]), SimpleNamespace(remote_id=peer(number)))
+
+    async def run() -> None:
+        with ExitStack() as work:
+            for number in range(8):
+                for _ in range(16):
+                    work.enter_context(server._working_for(peer(number)))
+                with pytest.raises(RuntimeError, match="busy"):
+                    await asked_by(number)
+                if number < 7:
+                    assert len((await asked_by(20)).results) == 1, "another one is answered"
+            with pytest.raises(RuntimeError, match="busy"):
+                await asked_by(20)
+        assert len((await asked_by(0)).results) == 1
+        assert not server._at_work
+
+    asyncio.run(run())

@@ -543,6 +543,14 @@ def test_p2pd_is_told_to_use_tcp_alone_and_nothing_of_the_router():
     assert "-autoRelay=0" in arguments(DaemonSettings(Path("/k"), Path("/s"), relay=True), control)
 
 
+def test_p2pd_looks_for_who_can_tell_whether_it_can_be_called_only_where_a_relay_may_be_needed():
+    def given(**relaying: bool) -> list[str]:
+        return arguments(DaemonSettings(Path("/k"), Path("/s"), **relaying), Multiaddr("/unix/run/p2pd.sock"))
+
+    assert "-forceReachabilityPublic=1" in given()
+    assert not [argument for argument in given(relay=True) if "forceReachability" in argument]
+
+
 def test_a_relays_id_in_an_address_is_told_to_p2pd_as_a_multihash():
     """As github.com/multiformats/multiaddr has it; hivemind's bytes are those of a CID, which p2pd refuses."""
     of_rsa, of_ed25519 = peer(1), "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from swarmd.network import admission_rules, publication
 from swarmd.network.admission_rules import MOST_SLOTS
-from swarmd.network.dialects import Dialect
+from swarmd.network.dialects import Dialect, dialect_for
 from swarmd.network.publication import outlives
 from swarmd.network.refusals import Reason
 from swarmd.network.round_exchange import Exchanged, RoundExchange
 from swarmd.tasks.provenance import task_seed
 from tests.hostile.admitting import attacker, me, others, victim
-from tests.hostile.authors import NOW, ROUND, SWARM_ID, mix
+from tests.hostile.authors import NOW, ROUND, SWARM_ID, authors, mix
 from tests.hostile.exchanging import OWN, Space, exchange, own_groups
 
 
@@ -110,6 +110,32 @@ def test_a_record_of_the_last_round_that_comes_while_it_waits_is_taken() -> None
         return await waiting
 
     assert {(group.peer_id, group.round) for group in run(rounds()).groups} == {(victim.peer_id, ROUND - 1)}
+
+
+def test_a_known_peer_that_is_always_late_is_found_in_each_round_after_though_the_others_are_not_read_again() -> None:
+    space, wide = Space(), dialect_for("swarmd", SWARM_ID, shards=32)
+    slow, *prompt = authors(40)
+    one = exchange(space, dialect=wide)
+
+    async def rounds() -> None:
+        for round in range(ROUND, ROUND + 6):
+            for author in prompt:
+                space.put(author, round, wide)
+            if round == ROUND:
+                space.put(slow, round, wide)
+            space.asked.clear()
+            exchanged = await share(one, round)
+            asked = {key: space.asked[key] for key in wide.keys(round)}
+            waited_for = asked.pop(wide.key_for(round, slow.peer_id)) > 1
+            assert waited_for == (round == ROUND + 1), "once"
+            assert set(asked.values()) == {1}
+            if round > ROUND + 1:
+                late = {(group.peer_id, group.round) for group in exchanged.groups if group.round < round}
+                assert late == {(slow.peer_id, round - 1)}
+                assert sum(space.asked[key] for key in wide.keys(round - 1)) < len(wide.keys(round - 1))
+            space.put(slow, round, wide)
+
+    run(rounds())
 
 
 def test_tasks_that_nobody_would_take_are_not_published() -> None:

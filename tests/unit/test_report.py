@@ -185,7 +185,7 @@ def test_a_held_out_score_is_told_beside_the_base_and_the_best(
 def test_with_a_swarm_the_line_tells_of_peers_and_the_status_adds_up_what_came(
     tmp_path: Path, reporter: Reporter, history: History, lines: list[str]
 ) -> None:
-    verdicts = {"QmA": {"used": 9, "implausible": 2}, "QmB": {"used": 3}}
+    verdicts = {"QmA": {"used": 9, "implausible": 2}, "QmB": {"used": 3, "quota-peer": 1}}
     exchange = ExchangeRow(4, 2, 14, 24, 12, 0.3, {"expired": 1}, verdicts)
     for round in (3, 4):
         row = replace(ROUND, round=round, exchange=exchange)
@@ -194,6 +194,12 @@ def test_with_a_swarm_the_line_tells_of_peers_and_the_status_adds_up_what_came(
     assert ", loss +0.1000, peers 2/4, 12 groups, 64 tokens at 320/s, " in lines[0]
     assert _of_peers(replace(exchange, peer_groups=1)) == "peers 2/4, 1 group, "
     assert history.exchange(4) == exchange
-    assert shows(tmp_path, "rejected", {"expired": 2, "implausible": 4})
+    assert lines[1] == "round 3: left out of what peers sent: expired 1, implausible 2"
+    assert shows(tmp_path, "rejected", {"expired": 2, "implausible": 4, "quota-peer": 2})
     found = read_status(tmp_path)
     assert (found["peers"], found["admitted"]) == ({"seen": 4, "used": 2}, 28)
+
+
+def test_what_is_only_more_than_is_taken_of_a_peer_is_no_rejection(reporter: Reporter, lines: list[str]) -> None:
+    reporter.round_done(replace(ROUND, exchange=ExchangeRow(4, 2, 14, 24, 12, 0.3, {"quota-peer": 5})))
+    assert [line for line in lines if "left out" in line] == []
