@@ -7,7 +7,6 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +18,13 @@ from swarmd.config import Config
 from swarmd.config.loading import Pending
 from swarmd.config.swarm import NODES_PER_SHARD
 from swarmd.config.values import Allowed, AnnouncedAddress, Name
+from swarmd.membership.fitting import (
+    NOTHING,
+    config_with,
+    configured_peers,
+    refuse_a_second_swarm,
+    refuse_another_agreement,
+)
 from swarmd.membership.place import Place
 from swarmd.network import secret_change, swarm_secret
 from swarmd.network.addresses import Reachable, reachable
@@ -27,11 +33,6 @@ from swarmd.network.identity import identity_path, load_or_create
 from swarmd.network.invite import MOST_PEERS, Invite, decode, encode, plain_datasets
 from swarmd.system.as_owner import as_owner
 from swarmd.system.exits import ConfigurationError
-from swarmd.tasks.mix import ENVIRONMENT
-from swarmd.unbuilt import refuse_what_is_not_built
-
-_NOTHING = Pending(swarm_drop_in.NAME, "")
-"""As if this node were in no swarm by its own drop-in."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ def found(
     _check_option("NAME", Name, name)
     for address in announce:
         _check_option("--announce", AnnouncedAddress, address)
-    _refuse_a_second_swarm(place, None)
-    before = place.load(_NOTHING)
+    refuse_a_second_swarm(place, None)
+    before = place.load(NOTHING)
     settings = _settings(
         Invite(
             name=name,
@@ -76,7 +77,7 @@ def found(
             shards=before.swarm.shards if nodes is None else math.ceil(nodes / NODES_PER_SHARD),
             datasets=datasets or plain_datasets(before.tasks),
             dialect=before.swarm.dialect,
-            peers=(),
+            peers=tuple(configured_peers(place)),
             config_hash="",
         ),
         place.state / swarm_secret.FILE_NAME if private else None,
@@ -85,7 +86,7 @@ def found(
         settings["swarm"]["role"] = "bootnode"
     if announce:
         settings["network"] = {"announce": list(announce)}
-    config = _config_with(place, settings)
+    config = config_with(place, settings)
     if not config.network.listen:
         raise ConfigurationError("network.listen is empty, so nobody could reach the swarm; name an address there")
     secret = swarm_secret.new_secret() if private else None
@@ -122,16 +123,17 @@ def join(place: Place, word: str) -> Member:
             "`swarmd invite` on a node of the swarm that runs and that others can reach, after setting "
             "network.announce: [/ip4/PUBLIC_ADDRESS/tcp/PORT] there if it finds no address of its own"
         )
-    _refuse_a_second_swarm(place, wanted.swarm_id)
+    refuse_a_second_swarm(place, wanted.swarm_id)
     secret_file = place.state / swarm_secret.FILE_NAME if wanted.secret is not None else None
     settings = _kept(place, _settings(wanted, secret_file))
-    config = _config_with(place, settings)
-    _refuse_another_agreement(config, wanted)
+    peers = settings["swarm"]["peers"] = list(dict.fromkeys((*wanted.peers, *configured_peers(place))))
+    config = config_with(place, settings)
+    refuse_another_agreement(config, wanted)
     peer_id = _identity(place, config)[0]
-    others = [address for address in wanted.peers if f"/p2p/{peer_id}" not in address]
-    if others != list(wanted.peers):  # the node's own: it founded the swarm, or joined before
+    others = [address for address in peers if f"/p2p/{peer_id}" not in address]
+    if others != peers:  # the node's own: it founded the swarm, or joined before
         settings["swarm"]["peers"] = others
-        config = _config_with(place, settings)
+        config = config_with(place, settings)
     _become_member(place, config, swarm_drop_in.text_of(settings), wanted.secret)
     return _member(place, config, wanted.secret)
 
@@ -190,62 +192,6 @@ def _kept(place: Place, settings: dict[str, dict[str, Any]]) -> dict[str, dict[s
         if found is not None and place.wrote(found):
             settings.setdefault(section, {})[key] = found.value
     return settings
-
-
-def _config_with(place: Place, settings: Mapping[str, Mapping[str, Any]]) -> Config:
-    """The configuration that these settings would make, which none of the other files may overrule."""
-    pending = Pending(swarm_drop_in.NAME, swarm_drop_in.text_of(settings))
-    config = place.load(pending)
-    alone = Config.model_validate({name: dict(values) for name, values in settings.items()})
-    for section, values in settings.items():
-        for key in values:
-            if getattr(getattr(config, section), key) != getattr(getattr(alone, section), key):
-                found = place.written(f"{section}.{key}", pending)
-                raise ConfigurationError(
-                    f"{found.place if found else place.main}: {section}.{key} is set there, over what the swarm needs; "
-                    f"take it out, since all nodes of a swarm have the same"
-                )
-    refuse_what_is_not_built(config)
-    _refuse_an_own_environment(place, config)
-    return config
-
-
-def _refuse_an_own_environment(place: Place, config: Config) -> None:
-    if config.tasks.environment != ENVIRONMENT:
-        found = place.written("tasks.environment", _NOTHING)
-        raise ConfigurationError(
-            f"{found.place if found else place.main}: tasks.environment is {config.tasks.environment}, whose tasks no "
-            "other node could make anew to check what was answered, so nothing would be exchanged; a swarm needs "
-            f"tasks.environment: {ENVIRONMENT}"
-        )
-
-
-def _refuse_a_second_swarm(place: Place, swarm_id: str | None) -> None:
-    """swarm_id: the one to join, which may be the node's own; None: a new one."""
-    own = place.written("swarm.id") if os.path.lexists(place.drop_in) else None
-    current = own if own is not None and own.value is not None else place.written("swarm.id", _NOTHING)
-    if current is None or current.value is None or str(current.value) == swarm_id:
-        return
-    leaving = f"swarmd leave {place.options}".rstrip()
-    fix = f"`{leaving}` first" if place.wrote(current) else "take swarm.id out there first"
-    raise ConfigurationError(f"{current.place}: this node is in the swarm {current.value} already; {fix}")
-
-
-def _refuse_another_agreement(config: Config, wanted: Invite) -> None:
-    here = agreement_of(config)
-    if here.hash == wanted.config_hash:
-        return
-    if wanted.reasoning_gym and wanted.reasoning_gym != here.reasoning_gym:
-        why = (
-            f"its tasks are made by reasoning-gym {wanted.reasoning_gym}, and this node has {here.reasoning_gym}; "
-            "install the version of swarmd that the inviting node runs"
-        )
-    else:
-        why = (
-            "this node makes other tasks of the same settings, so nobody could check its answers; install the version "
-            "of swarmd that the inviting node runs"
-        )
-    raise ConfigurationError(f"the swarm {wanted.name} does not fit this node: {why}")
 
 
 def _invite_of(config: Config, peers: tuple[str, ...], secret: str | None) -> tuple[Invite, str]:

@@ -22,15 +22,16 @@ from threading import Lock
 from typing import Any
 
 from swarmd.network import admission_rules as rules
-from swarmd.network.accounts import Accounts, is_peer_id
+from swarmd.network.accounts import is_peer_id
 from swarmd.network.admission_rules import RawRecord
 from swarmd.network.copies import Copies, distinctive
 from swarmd.network.dialects import Dialect, decode
-from swarmd.network.looked_at import RoundSeen, digest_of, remember
+from swarmd.network.looked_at import RoundSeen, digest_of, in_time, in_turns, remember
 from swarmd.network.records import AdmittedGroup, ClaimedGroup, Record
 from swarmd.network.refusals import Reason, Refused
-from swarmd.network.reputation import GOOD, Reputation
+from swarmd.network.reputation import Reputation
 from swarmd.network.settings import ExchangeLimits
+from swarmd.network.verdicts import Verdicts
 from swarmd.tasks.legacy_table import LegacyTable
 from swarmd.tasks.mix import TaskMix
 
@@ -84,13 +85,19 @@ class Admission:
         self._seconds = regeneration_seconds
         self._looking_seconds = looking_seconds
         self._rng = rng or random.SystemRandom()
-        self._accounts = Accounts()
+        self._verdicts = Verdicts(reputation)
         self._copies = Copies()
         self._most_of_a_block = max(4, limits.peers_per_round // _SHARE_OF_A_BLOCK)
         self._working = Lock()
         self._round = -1
+        self._starts_over = False
         self._rounds: dict[int, RoundSeen] = {}
         self._bytes_left = ANSWER_BYTES
+
+    def start_over(self) -> None:
+        """The rounds are counted anew: the next call may be for one before the last, and what is remembered of them
+        goes. Otherwise such a call is an exchange's that was given up, and brings nothing."""
+        self._starts_over = True
 
     def sift(self, found: Iterable[RawRecord], round: int, until: float = math.inf) -> list[RawRecord]:
         """Those of these records that are worth reading: in a swarmd swarm the ones that their peers have signed.
@@ -98,11 +105,13 @@ class Admission:
         round: the current one. until: of time.monotonic(); what is not looked at by then is left out.
         """
         with self._working:
-            self._begin(round)
+            if not self._begin(round):
+                return []
             until = min(until, time.monotonic() + self._looking_seconds)
             worthless = self._rounds[round].worthless
             # Where there is not time for all, as in a flood of invented names, those known are not to suffer.
-            return [raw for raw in self._in_turns(list(found)) if self._is_worth_reading(raw, worthless, until)]
+            turns = in_turns(list(found), self.reputation, self._rng)
+            return [raw for raw in turns if self._is_worth_reading(raw, worthless, until)]
 
     def met(self, round: int) -> frozenset[str]:
         """The peers that have a place in the round (the current or the last one): none by their name alone."""
@@ -120,27 +129,19 @@ class Admission:
             return self._admit(list(found), round, now, until)
 
     def _admit(self, records: list[RawRecord], round: int, now: float, until: float) -> list[AdmittedGroup]:
-        self._begin(round)
+        if not self._begin(round):
+            return []
         claims: list[list[tuple[Record, ClaimedGroup]]] = []
         looking_ends = min(until, time.monotonic() + self._looking_seconds)
-        for raw in self._in_turns(records):
+        for raw in in_turns(records, self.reputation, self._rng):
             try:
                 record = self._looked_at(raw, round, now, looking_ends)
                 if record is not None:
                     claims.append([(record, group) for group in record.groups])
             except Refused as refusal:
-                self._refuse(raw.subkey, refusal)
+                self._verdicts.refuse(raw.subkey, refusal)
         turns = [claim for turn in zip_longest(*claims) for claim in turn if claim is not None]
         return self._regenerated(turns, round, now, until)
-
-    def _in_turns(self, records: list[RawRecord]) -> list[RawRecord]:
-        """In random order; those of peers whose groups were taken before and those of the others in turns."""
-        self._rng.shuffle(records)
-        proven: list[RawRecord] = []
-        others: list[RawRecord] = []
-        for raw in records:
-            (proven if self.reputation.is_proven(raw.subkey) else others).append(raw)
-        return [raw for turn in zip_longest(proven, others) for raw in turn if raw is not None]
 
     def remember_own(self, round: int, groups: Iterable[Sequence[str]]) -> None:
         """Takes down this node's own completions, a group each, before they are published: who republishes them is
@@ -151,33 +152,37 @@ class Admission:
     def report(self, peer_id: str, verdict: str, now: float, count: int = 1) -> None:
         """What training found out about groups that were admitted: "implausible", "unscored", ... How many."""
         if is_peer_id(peer_id) and count > 0:
-            self._accounts.refuse(peer_id, verdict, count)
-            self._note(peer_id, verdict, now, count)
+            self._verdicts.trained_on(peer_id, verdict, now, count)
 
     @property
     def refused(self) -> Mapping[str, Mapping[str, int]]:
         """Refusals by peer and reason since the start; under "" those of no peer that is known."""
-        return self._accounts.refused
+        return self._verdicts.accounts.refused
 
     @property
     def totals(self) -> Mapping[str, int]:
         """Refusals by reason since the start."""
-        return dict(self._accounts.totals)
+        return dict(self._verdicts.accounts.totals)
 
     def peers(self, now: float) -> list[dict[str, Any]]:
         """A line for each peer met since the start, the last seen first: what `swarmd peers --json` prints."""
-        return self._accounts.rows(self.reputation, now)
+        return self._verdicts.accounts.rows(self.reputation, now)
 
-    def _begin(self, round: int) -> None:
+    def _begin(self, round: int) -> bool:
+        """Whether this is the current round, or has become it."""
         if round == self._round:
-            return
+            return True
+        anew = round < self._round
+        if anew and not self._starts_over:
+            return False
+        self._starts_over = False
         self._bytes_left = ANSWER_BYTES
-        # A round in front of the last one: the coordinator began anew, and with it all that was remembered of rounds.
-        kept = {round - 1} if round > self._round else set()
+        kept = set() if anew else {round - 1}
         self._rounds = {number: self._rounds[number] for number in kept & self._rounds.keys()}
         self._rounds[round] = RoundSeen()
         self._rounds.setdefault(round - 1, RoundSeen())
         self._round = round
+        return True
 
     # --- Records -------------------------------------------------------------------------------------------------
 
@@ -195,7 +200,7 @@ class Admission:
                 remember(worthless, digest)
                 raise
         except Refused as refusal:
-            self._refuse(raw.subkey, refusal)
+            self._verdicts.refuse(raw.subkey, refusal)
             return False
         return True
 
@@ -225,7 +230,7 @@ class Admission:
             return None
         if record.signed:
             self.reputation.note_signed(record.peer_id, now)
-        self._accounts.meet(record.peer_id, record.dialect, record.round)
+        self._verdicts.accounts.meet(record.peer_id, record.dialect, record.round)
         place, seen = (record.peer_id, record.signed), self._rounds[record.round]
         places = seen.places
         content = hash(frozenset(record.groups))
@@ -256,7 +261,7 @@ class Admission:
                     raise Refused(Reason.DUPLICATE, "the same task twice in one record")
                 possible[name] = group
             except Refused as refusal:
-                self._refuse_group(record, refusal, now)
+                self._verdicts.refuse_group(record, refusal, now)
         return list(possible.values())
 
     def _due(self, peer_id: str, possible: Sequence[ClaimedGroup]) -> tuple[ClaimedGroup, ...]:
@@ -265,7 +270,7 @@ class Admission:
         due = rules.groups_due(slots, self._limits.groups_per_peer, self._rng.random())
         taken = self._rng.sample(possible, min(due, len(possible)))
         if surplus := len(possible) - len(taken):
-            self._accounts.refuse(peer_id, Reason.QUOTA_PEER, surplus)
+            self._verdicts.accounts.refuse(peer_id, Reason.QUOTA_PEER, surplus)
         return tuple(taken)
 
     # --- Groups --------------------------------------------------------------------------------------------------
@@ -280,10 +285,9 @@ class Admission:
                 in_time(until)
                 admitted.append(self._admitted(record, group, round))
             except Refused as refusal:
-                self._refuse_group(record, refusal, now)
+                self._verdicts.refuse_group(record, refusal, now)
             else:
-                self._accounts.admit(record.peer_id)
-                self._note(record.peer_id, GOOD, now)
+                self._verdicts.admit(record.peer_id, now)
         return admitted
 
     def _admitted(self, record: Record, group: ClaimedGroup, round: int) -> AdmittedGroup:
@@ -305,27 +309,3 @@ class Admission:
         self._bytes_left -= size
         question = task.question if provenance is None else None
         return AdmittedGroup(record.peer_id, record.round, group.completions, provenance, question)
-
-    # --- Counting ------------------------------------------------------------------------------------------------
-
-    def _refuse(self, subkey: object, refusal: Refused) -> None:
-        """Counts a record; nothing that is found at this stage is held against whose name it bears."""
-        self._accounts.refuse(subkey, refusal.reason)
-        _log.debug("a record is refused: %s", refusal)
-
-    def _refuse_group(self, record: Record, refusal: Refused, now: float) -> None:
-        self._accounts.refuse(record.peer_id, refusal.reason)
-        self._note(record.peer_id, refusal.reason, now)
-        _log.debug("a group of %s is refused: %s", record.peer_id, refusal)
-
-    def _note(self, peer_id: str, verdict: str, now: float, count: int = 1) -> None:
-        """Only who signs has a reputation. Under another's name anybody can publish an unsigned record, and who is to
-        be shut out takes another name: a quarantine would hit the honest peers alone."""
-        if self.reputation.has_signed(peer_id):
-            self.reputation.report(peer_id, verdict, now, count)
-
-
-def in_time(until: float) -> None:
-    """until: of time.monotonic(). Raises Refused."""
-    if time.monotonic() >= until:
-        raise Refused(Reason.NO_TIME, "the time for looking at records and making tasks anew is over")

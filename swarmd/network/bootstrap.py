@@ -124,8 +124,10 @@ class Bootstrap:
     async def _ping_silent(self) -> None:
         silent = self._to_ping()[:_PINGS_AT_ONCE]
         answers = await asyncio.gather(*(self._calls.ping(peer_id) for peer_id in silent))
+        unanswered = [peer_id for peer_id, answered in zip(silent, answers, strict=True) if not answered]
+        # Who is not blamed may not have been called: nothing is known of its connection.
+        gone = [peer_id for peer_id in unanswered if self._calls.contacts.paused(peer_id)]
         # At once: one that is gone takes ten seconds, in which nobody else is pinged.
-        gone = [peer_id for peer_id, answered in zip(silent, answers, strict=True) if not answered]
         await asyncio.gather(*map(self._renew, gone))
 
     def _to_ping(self) -> list[str]:

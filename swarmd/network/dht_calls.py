@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 import random
 import statistics
 import time
@@ -27,12 +28,14 @@ from swarmd.network.strict_serializer import decode_dictionary, encode_subkey, i
 MOST_NEIGHBOURS = 20
 """Nodes named in an answer for one key, as in hivemind."""
 
+CALLS_AT_ONCE = 32
+"""Calls that a node of ours has under way; more wait."""
+
 _ID_BYTES = 20
 _PING_SECONDS = 3.0
 _AGAIN_SECONDS = 0.1
 _CALLS_BACK = 8
 _ASK_BACK_SHARE = 1 / 8
-_CALLS_AT_ONCE = 32
 _MOST_PEERS_MEASURED = 64
 _TURN_SECONDS = 0.005
 
@@ -124,7 +127,7 @@ class DhtCalls:
         self.info = dht_pb2.NodeInfo()
         self.offer(True)
         self._limits, self._stub = limits, stub
-        self._at_once = asyncio.Semaphore(_CALLS_AT_ONCE)
+        self._at_once = asyncio.Semaphore(CALLS_AT_ONCE)
         self._skews: dict[str, float] = {}
         self._called_back: deque[bool] = deque(maxlen=_CALLS_BACK)
 
@@ -139,18 +142,14 @@ class DhtCalls:
     async def call(self, peer_id: str, method: str, request: Any, timeout: float) -> Any:
         """The peer's response, or None: it did not answer in time, refused, or nothing is connected.
 
-        timeout: seconds for the answer, and as many before it for calls of ours that are under way.
+        timeout: seconds, those included in which it waits for other calls of ours.
         """
-        p2p = self.p2p
+        p2p, sent = self.p2p, math.inf
         if p2p is None:
             return None
         try:
-            async with asyncio.timeout(timeout):
-                await self._at_once.acquire()
-        except TimeoutError:
-            return None  # our own calls were in each other's way, which is no failure of the peer's
-        try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout), self._at_once:
+                sent = time.monotonic()
                 response = await self._send(p2p, peer_id, method, request)
         except P2PHandlerError as error:
             # The peer is there; it could not do what it was asked.
@@ -160,11 +159,11 @@ class DhtCalls:
         # Whatever a stranger answers, and whatever hivemind makes of it, is that peer's failure and nobody else's.
         except Exception as error:
             _log.debug("peer %s did not answer %s: %s", peer_id, method, type(error).__name__)
-            if self.p2p is p2p:
+            # But where our own calls took most of its time there was none for it to fail in.
+            in_vain = not isinstance(error, TimeoutError) or time.monotonic() - sent > timeout / 2
+            if in_vain and self.p2p is p2p:
                 self.contacts.failed(peer_id, forget=method == "rpc_ping")
             return None
-        finally:
-            self._at_once.release()
         self.traffic.bytes_in += response.ByteSize()
         self.contacts.heard_from(peer_id)
         self.met(response.peer, peer_id)
@@ -194,11 +193,12 @@ class DhtCalls:
         # It costs both sides a second call, and says less than reach.py finds out where the peers know that.
         untold = len(self._called_back) < _CALLS_BACK or random.random() < _ASK_BACK_SHARE
         request = dht_pb2.PingRequest(peer=self.info, validate=self.offered and untold)
-        asked = time.time()
+        # The peer answers late by as long as the question waits here for other calls of ours.
+        at_once, asked = not self._at_once.locked(), time.time()
         response = await self.call(peer_id, "rpc_ping", request, timeout)
         if response is None:
             return False
-        if 0 < response.dht_time < 2**40:
+        if at_once and 0 < response.dht_time < 2**40:
             self._skews.pop(peer_id, None)
             # The peer's clock at the middle of the exchange, as in NTP (RFC 5905): half the round trip is the error.
             self._skews[peer_id] = response.dht_time - (asked + time.time()) / 2

@@ -15,7 +15,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from swarmd.network.dht_calls import MOST_NEIGHBOURS, DhtCalls, Turns, peer_of, read_dictionary, read_id, to_bytes
+from swarmd.network.dht_calls import (
+    CALLS_AT_ONCE,
+    MOST_NEIGHBOURS,
+    DhtCalls,
+    Turns,
+    peer_of,
+    read_dictionary,
+    read_id,
+    to_bytes,
+)
 from swarmd.network.hivemind_dht import P2P, P2PContext, ServicerBase, dht_pb2
 from swarmd.network.p2p_daemon import waiting_messages
 from swarmd.network.reach import Reach
@@ -38,7 +47,8 @@ _RELAYED_REPLY_BYTES = 40 * 2**10
 _MOST_WAITING = 16
 _CALLS_BACK_AT_ONCE = 8
 # Each request in work has a turn of 5 ms in every pass of the loop, and may hold 4 MiB; a pong must not take seconds.
-_MOST_AT_WORK, _MOST_OF_ONE = 128, 16
+# One node of ours may have as many under way as it makes at once.
+_MOST_AT_WORK, _MOST_OF_ONE = 4 * CALLS_AT_ONCE, CALLS_AT_ONCE
 _HANDLERS_SECONDS = 5.0
 
 

@@ -95,7 +95,7 @@ _SIGNATURES: dict[str, tuple[Any, str]] = {
         p2pclient.Client.disconnect,
         "(self, peer_id: hivemind.p2p.p2p_daemon_bindings.datastructures.PeerID) -> None",
     ),
-    # swarmd.network.dht_protocol answers under the names that stock nodes call.
+    # swarmd.network.dht_server answers under the names that stock nodes call.
     "ServicerBase._get_handle_name": (
         ServicerBase._get_handle_name,
         "(namespace: Optional[str], method_name: str) -> str",

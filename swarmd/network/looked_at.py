@@ -1,12 +1,17 @@
-"""What a round has seen of its records: which were looked at, and who has a place."""
+"""Looking at a round's records: in which order, until when, which were looked at, and who has a place."""
 
 from __future__ import annotations
 
+import random
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import zip_longest
 
 from swarmd.network.admission_rules import RawRecord
+from swarmd.network.refusals import Reason, Refused
+from swarmd.network.reputation import Reputation
 
 _MOST_SEEN = 16_384
 """Records that a round remembers to have looked at. Beyond it they are looked at again, which costs time only."""
@@ -38,3 +43,19 @@ def digest_of(raw: RawRecord) -> bytes:
 def remember(digests: set[bytes], digest: bytes) -> None:
     if len(digests) < _MOST_SEEN:
         digests.add(digest)
+
+
+def in_turns(records: list[RawRecord], reputation: Reputation, rng: random.Random) -> list[RawRecord]:
+    """In random order; those of peers whose groups were taken before and those of the others in turns."""
+    rng.shuffle(records)
+    proven: list[RawRecord] = []
+    others: list[RawRecord] = []
+    for raw in records:
+        (proven if reputation.is_proven(raw.subkey) else others).append(raw)
+    return [raw for turn in zip_longest(proven, others) for raw in turn if raw is not None]
+
+
+def in_time(until: float) -> None:
+    """until: of time.monotonic(). Raises Refused."""
+    if time.monotonic() >= until:
+        raise Refused(Reason.NO_TIME, "the time for looking at records and making tasks anew is over")

@@ -111,6 +111,9 @@ class Daemon(P2P):
                 "GOLOG_LOG_LEVEL": "warn",
                 "GOLOG_LOG_FMT": "json",
                 "GOMEMLIMIT": _MEMORY,
+                # What it does comes in small pieces. With more threads each piece wakes some that find nothing to do:
+                # an eighth of its CPU with two, which is Go's default on two cores, and more on more.
+                "GOMAXPROCS": "1",
             },
             cwd="/",
             start_new_session=True,

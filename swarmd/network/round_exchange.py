@@ -141,6 +141,8 @@ class RoundExchange:
     def _begin(self, round: int) -> None:
         self.open(round)
         self._forget_admitted_before(round)  # else they add up while no exchange comes to its end
+        if round < self._round:
+            self._admission.start_over()
         if round != self._round:
             self._before, self._round = self._round, round
         for seen in (self._last_seen, self._last_in_time):

@@ -19,8 +19,8 @@ from tests.bench.scale_memory import check_memory
 _ROOT = Path(__file__).resolve().parents[2]
 _LOOK_SECONDS = 1.0
 _END_SECONDS = 30.0
-# Stock hivemind hands its whole environment to p2pd: nothing but --gogc is to change how Go collects garbage.
-_GO = ("GOGC", "GOMEMLIMIT", "GODEBUG")
+# Stock hivemind hands its whole environment to p2pd: nothing but --gogc is to change how Go runs it.
+_GO = ("GOGC", "GOMEMLIMIT", "GOMAXPROCS", "GODEBUG")
 
 
 class Process:

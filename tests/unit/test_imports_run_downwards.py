@@ -58,7 +58,7 @@ def module_name(path: Path, root: Path) -> str:
 
 
 def room_of(module: str) -> str:
-    """swarmd.game.round -> game, swarmd.commands.plan -> daemon; swarmd and swarmd.__version__ -> swarmd"""
+    """swarmd.game.round -> game, swarmd.planned -> daemon; swarmd and swarmd.__version__ -> swarmd"""
     first = [*module.split("."), ""][1]
     return "daemon" if first in WIRING else first if first in FLOOR_OF else "swarmd"
 

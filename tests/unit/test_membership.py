@@ -201,6 +201,29 @@ def test_what_overrules_the_swarm_is_named_and_nothing_is_written(tmp_path: Path
     refused(by_variable, word, r"environment SWARMD_COORDINATOR__ROUND_SECONDS: coordinator\.round_seconds is set")
 
 
+def test_the_peers_that_a_user_has_named_stay_beside_those_of_the_invite(tmp_path: Path) -> None:
+    made = found(place(tmp_path / "a"))
+    own = f"/ip4/198.51.100.1/tcp/1/p2p/{found(place(tmp_path / 'c')).peer_id}"
+    where = place(tmp_path / "b", f"{LISTEN}swarm: {{peers: ['{own}']}}\n")
+    assert change.join(where, made.word).invite.peers[1:] == (*made.invite.peers, own)
+    assert where.load().swarm.peers == (*made.invite.peers, own)
+    change.join(where, made.word)
+    assert where.load().swarm.peers == (*made.invite.peers, own)
+
+
+def test_a_later_list_of_peers_may_add_to_those_of_the_swarm_and_not_stand_in_their_place(tmp_path: Path) -> None:
+    made = found(place(tmp_path / "a"))
+    own = f"/ip4/198.51.100.1/tcp/1/p2p/{found(place(tmp_path / 'c')).peer_id}"
+    where = place(tmp_path / "b")
+    (tmp_path / "b" / "config.d").mkdir()
+    later = tmp_path / "b" / "config.d" / "60-local.yaml"
+    later.write_text(f"swarm:\n  peers: ['{own}']\n")
+    refused(where, made.word, rf"{later}:2: swarm\.peers .* in place of .*; add {made.invite.peers[0]} there, or")
+    later.write_text(f"swarm:\n  peers: ['{own}', '{made.invite.peers[0]}']\n")
+    change.join(where, made.word)
+    assert where.load().swarm.peers == (own, *made.invite.peers)
+
+
 def test_another_version_of_the_tasks_is_refused_and_named(tmp_path: Path) -> None:
     made = found(place(tmp_path / "a")).invite
     where = place(tmp_path / "b")

@@ -14,7 +14,7 @@ import pytest
 from swarmd.network import bootstrap
 from swarmd.network.bootstrap import Bootstrap
 from swarmd.network.contacts import Contacts
-from swarmd.network.dht_calls import DhtCalls, to_bytes
+from swarmd.network.dht_calls import CALLS_AT_ONCE, DhtCalls, to_bytes
 from swarmd.network.dht_server import DhtServer
 from swarmd.network.hivemind_dht import PeerID, dht_pb2
 from swarmd.network.record_store import RecordLimits, RecordStore
@@ -229,6 +229,7 @@ def test_all_who_are_gone_are_called_anew_at_once_since_each_takes_seconds(
         at_once -= 1
 
     async def silence(peer_id: str) -> bool:
+        wire.contacts.failed(peer_id, forget=True)
         return False
 
     wire: Any = Wire(12, 5, monkeypatch)
@@ -238,15 +239,53 @@ def test_all_who_are_gone_are_called_anew_at_once_since_each_takes_seconds(
     assert most == 7
 
 
+def test_who_could_not_be_pinged_since_other_calls_were_under_way_stays_connected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def not_called(peer_id: str) -> bool:
+        return False
+
+    wire: Any = Wire(12, 5, monkeypatch)
+    wire.p2p = SimpleNamespace(_client=SimpleNamespace(disconnect=lambda peer_id: pytest.fail("disconnected")))
+    wire.ping = not_called
+    asyncio.run(pinging(wire, tmp_path)._ping_silent())
+
+
+def test_a_clock_is_not_measured_by_a_ping_that_had_to_wait_for_other_calls() -> None:
+    async def pong(request: Any) -> Any:
+        return dht_pb2.PingResponse(peer=dht_pb2.NodeInfo(node_id=to_bytes(7)), dht_time=time.time())
+
+    async def find(request: Any) -> Any:
+        await asyncio.sleep(0.5)
+        return dht_pb2.FindResponse()
+
+    async def run() -> None:
+        node = SimpleNamespace(rpc_ping=pong, rpc_find=find)
+        calls = DhtCalls(peer(0), 1, Contacts(own_node_id=0), RecordLimits(), lambda p2p, callee: node)
+        calls.p2p = SimpleNamespace()  # type: ignore[assignment]
+        finding = dht_pb2.FindRequest()
+        under_way = asyncio.gather(
+            *(calls.call(peer(number), "rpc_find", finding, 30) for number in range(1, CALLS_AT_ONCE + 1))
+        )
+        await asyncio.sleep(0)
+        assert await calls.ping(peer(50), 30) and not calls.clock_skews()
+        await under_way
+        assert await calls.ping(peer(50), 30) and set(calls.clock_skews()) == {peer(50)}
+
+    asyncio.run(run())
+
+
 def test_a_peer_is_not_blamed_for_a_call_that_was_never_sent() -> None:
     async def run() -> None:
         contacts = Contacts(own_node_id=0)
         calls = DhtCalls(peer(0), 1, contacts, RecordLimits(), stub)
         calls.p2p = SimpleNamespace()  # type: ignore[assignment]
         # As many as go out at once, to peers that never answer; the last finds no place.
-        answers = [calls.call(peer(number), "rpc_find", dht_pb2.FindRequest(), 0.5) for number in range(1, 33)]
+        answers = [
+            calls.call(peer(number), "rpc_find", dht_pb2.FindRequest(), 0.5) for number in range(1, CALLS_AT_ONCE + 1)
+        ]
         waiting = calls.call(peer(50), "rpc_find", dht_pb2.FindRequest(), 0.05)
-        assert await asyncio.gather(*answers, waiting) == [None] * 33
+        assert await asyncio.gather(*answers, waiting) == [None] * (CALLS_AT_ONCE + 1)
         assert contacts.paused(peer(1)) and not contacts.paused(peer(50))
 
     def stub(p2p: Any, callee: PeerID) -> Any:
@@ -265,12 +304,12 @@ def test_one_asker_cannot_have_everything_worked_on_at_once_and_many_cannot_have
 
     async def run() -> None:
         with ExitStack() as work:
-            for number in range(8):
-                for _ in range(16):
+            for number in range(4):
+                for _ in range(CALLS_AT_ONCE):
                     work.enter_context(server._working_for(peer(number)))
                 with pytest.raises(RuntimeError, match="busy"):
                     await asked_by(number)
-                if number < 7:
+                if number < 3:
                     assert len((await asked_by(20)).results) == 1, "another one is answered"
             with pytest.raises(RuntimeError, match="busy"):
                 await asked_by(20)

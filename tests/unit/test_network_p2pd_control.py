@@ -108,10 +108,16 @@ def test_p2pd_lives_by_its_pulse_alone_and_not_while_it_is_stopped(
 ) -> None:
     quiet_hivemind()
     load_or_create(tmp_path / "key")
+    usual = p2p_daemon._PULSE_SECONDS, p2p_daemon._IDENTIFY_SECONDS
+
+    def wait_for(pulse: float, identify: float) -> None:
+        monkeypatch.setattr(p2p_daemon, "_PULSE_SECONDS", pulse)
+        monkeypatch.setattr(p2p_daemon, "_IDENTIFY_SECONDS", identify)
 
     async def run() -> None:
         daemon = await Daemon.launch(DaemonSettings(tmp_path / "key", tmp_path))
         try:
+            wait_for(30.0, 30.0)  # whatever else this machine does
             with monkeypatch.context() as patched:
                 patched.setattr(Daemon, "answers", lambda self: pytest.fail("it was asked for its addresses"))
                 assert [await daemon.lives() for _ in range(3)] == [True] * 3
@@ -128,11 +134,14 @@ def test_p2pd_lives_by_its_pulse_alone_and_not_while_it_is_stopped(
             os.kill(daemon.pid, signal.SIGSTOP)
             while Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
                 await asyncio.sleep(0.01)
+            wait_for(*usual)
             assert not await daemon.lives()
             os.kill(daemon.pid, signal.SIGCONT)
+            wait_for(30.0, 30.0)
             assert await daemon.answers() and await daemon.lives()
         finally:
             await daemon.kill()
+        wait_for(*usual)
         assert not await daemon.lives()
 
     asyncio.run(run())

@@ -121,11 +121,11 @@ def test_what_is_offered_follows_a_relay_that_is_lost_before_the_next_question(m
 
     async def run() -> None:
         asking = asyncio.create_task(Reach(told, ["a peer"]).run())  # type: ignore[arg-type]
-        while len(told.offers) < 8:
-            await asyncio.sleep(0.001)
-        daemon.relayed = False
         async with asyncio.timeout(20):
-            while told.offers[-1]:
+            while len(told.offers) < 8 and not asking.done():
+                await asyncio.sleep(0.001)
+            daemon.relayed = False
+            while told.offers[-1] and not asking.done():
                 await asyncio.sleep(0.001)
         assert not asking.done(), "nothing was asked meanwhile"
         asking.cancel()

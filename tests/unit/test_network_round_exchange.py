@@ -112,6 +112,19 @@ def test_a_record_of_the_last_round_that_comes_while_it_waits_is_taken() -> None
     assert {(group.peer_id, group.round) for group in run(rounds()).groups} == {(victim.peer_id, ROUND - 1)}
 
 
+def test_a_clock_that_was_set_back_is_followed() -> None:
+    space = Space()
+    one = exchange(space)
+    for round in (ROUND, ROUND + 3):
+        space.put(attacker, round)
+
+    async def rounds() -> list[set[int]]:
+        found = [await share(one, round) for round in (ROUND + 3, ROUND, ROUND + 1)]
+        return [{group.round for group in exchanged.groups} for exchanged in found]
+
+    assert run(rounds()) == [{ROUND + 3}, {ROUND}, set()]
+
+
 def test_a_known_peer_that_is_always_late_is_found_in_each_round_after_though_the_others_are_not_read_again() -> None:
     space, wide = Space(), dialect_for("swarmd", SWARM_ID, shards=32)
     slow, *prompt = authors(40)
