@@ -36,8 +36,10 @@ def _parts(status: Status) -> Iterator[str]:
         yield f"{status.tokens_per_s:.0f} tokens/s"
     if status.memory.used:
         yield f"memory {status.memory.used // _MIB} of {status.memory.limit // _MIB} MiB"
-    seen = status.peers.seen
-    yield f"{seen} peer{'s' * (seen != 1)}, {status.peers.used} used" if seen else "alone"
+    if seen := status.peers.seen:
+        yield f"{seen} peer{'s' * (seen != 1)}, {status.peers.used} used"
+    elif status.state != "degraded":  # why a degraded node is alone, such as "0 peers", the notice says
+        yield "alone"
 
 
 def _bootnode_parts(status: Status) -> Iterator[str]:

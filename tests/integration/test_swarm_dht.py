@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from hivemind.dht import protocol as stock_protocol
 
 from swarmd.network import bootstrap
 from swarmd.network.p2p_daemon import PortTaken, check_ports
@@ -17,6 +18,17 @@ from swarmd.system.exits import ConfigurationError
 from tests.integration.dht_nodes import address_of, free_port, swarm, until, within
 
 KEY = "7"
+# Half of the longest ping is the error of a skew, which the pauses of a busy machine come on top of.
+TOLERANCE = 5.0
+
+
+def ipv6_address() -> str:
+    """To listen on, at a port of the IPv6 loopback that nobody listens on; skips the test where there is none."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as probe:
+            return f"/ip6/::1/tcp/{probe.getsockname()[1]}"
+    except OSError as error:
+        pytest.skip(f"this machine has no ::1 to listen on: {error.strerror}")
 
 
 def listening_inodes(pid: int, kind: str) -> set[int]:
@@ -69,6 +81,59 @@ def test_a_stock_node_and_ours_read_each_others_records():
             while not (seen := await ours.peers()) or not (seen[0].heard and seen[0].addresses):
                 await asyncio.sleep(0.1)
             assert [peer.peer_id for peer in seen] == [str(stock.peer_id)]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("ahead", [30.0, -30.0])
+def test_a_peer_whose_clock_is_off_is_told_with_how_far_and_which_way(ahead: float, monkeypatch: pytest.MonkeyPatch):
+    # What stock nodes go by. This one is the first of its swarm: none joins where clocks are so far from its own.
+    monkeypatch.setattr(stock_protocol, "get_dht_time", lambda: time.time() + ahead)
+
+    async def run() -> None:
+        async with swarm() as s:
+            stock = await s.stock()
+            ours = await s.ours(peers=(await address_of(stock),))
+            await until(lambda: ours.clock_skew() is not None)
+            assert ours.clock_skew() == pytest.approx(ahead, abs=TOLERANCE)
+            (seen,) = await ours.peers()
+            assert seen.peer_id == str(stock.peer_id) and seen.skew_s == pytest.approx(ahead, abs=TOLERANCE)
+
+            # The clocks of all the others count, and those of most of them agree.
+            right = [await s.ours(peers=(await address_of(ours),)) for _ in range(2)]
+            await until(lambda: abs(ours.clock_skew()) < TOLERANCE)
+            skews = {peer.peer_id: peer.skew_s for peer in await ours.peers()}
+            assert skews[str(stock.peer_id)] == pytest.approx(ahead, abs=TOLERANCE)
+            assert [skews[node.peer_id] for node in right] == [pytest.approx(0.0, abs=TOLERANCE)] * 2
+
+    asyncio.run(run())
+
+
+def test_nodes_that_listen_on_ipv6_find_each_other_and_can_be_called():
+    async def run() -> None:
+        async with swarm() as s:
+            first = await s.ours(listen=(ipv6_address(),))
+            second = await s.ours(listen=(ipv6_address(),), peers=(await address_of(first),))
+            nodes = (first, second)
+            for node in nodes:
+                node.allow([KEY])
+            await until(lambda: all(node.connected_peers == 1 for node in nodes))
+            for node in nodes:
+                assert await node.publish(KEY, node.peer_id, node.peer_id.encode(), time.time() + 600, 10)
+            for node in nodes:
+                found = (await node.gather([KEY], 10))[KEY]
+                assert {subkey: value for subkey, (value, _) in found.items()} == {
+                    other.peer_id: other.peer_id.encode() for other in nodes
+                }
+            # `reachable` alone would be content with a call back over the connection that is there.
+            await until(lambda: all(node._reach.verdict() for node in nodes))
+            for node, other in (nodes, nodes[::-1]):
+                assert node.reachable()
+                while not (seen := await node.peers()) or not seen[0].addresses:
+                    await asyncio.sleep(0.1)
+                assert [peer.peer_id for peer in seen] == [other.peer_id]
+                assert all(address.startswith("/ip6/::1/tcp/") for address in seen[0].addresses)
+                assert not listening_inodes(node.daemon_pid, "tcp") and listening_inodes(node.daemon_pid, "tcp6")
 
     asyncio.run(run())
 
@@ -277,6 +342,7 @@ def test_p2pd_listens_on_what_was_asked_only_and_knows_no_secrets(monkeypatch: p
                 b"GOLOG_LOG_LEVEL",
                 b"GOLOG_LOG_FMT",
                 b"GOMEMLIMIT",
+                b"GOMAXPROCS",
             }
 
     asyncio.run(run())

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,6 +85,11 @@ def test_a_node_behind_nat_knows_it_and_takes_part(swarm: Swarm) -> None:
     for member in others:
         until(lambda m=member: m.status()["network"]["reachable"] is True, every=0.2, why="others can call it")
     until(lambda: hidden.status()["network"]["reachable"] is False, every=0.2, why="nobody can call it")
+    assert "; none of them can call this node" in hidden.command("status")
+    told = _finding(hidden, "reachable")
+    assert told["result"] == "warning" and str(PORT) in told["fix"]
+    assert told["message"].startswith("peers cannot open a connection to this node; ")
+    assert _finding(others[0], "reachable")["result"] == "ok"
     name = hidden.status()["peer_id"]
     since = [member.last_round() for member in others]
     for member, first in zip(others, since, strict=True):
@@ -134,6 +140,12 @@ def test_what_the_exchange_took_is_told(swarm: Swarm) -> None:
         )
         # Longer than the quarter of the round that it may take, by what it takes to admit what came at the end of it.
         assert statistics.median(took) < ROUND_SECONDS / 2
+
+
+def _finding(member: Member, check: str) -> dict[str, Any]:
+    """What `swarmd doctor` says of this; it runs on the member's host, and finds nothing that has failed."""
+    findings = json.loads(member.command("doctor", "--json"))["findings"]
+    return next(finding for finding in findings if finding["check"] == check)
 
 
 def _used(member: Member, since: int) -> set[str]:

@@ -213,6 +213,14 @@ def test_a_running_node_tells_of_its_connections(tmp_path: Path) -> None:
     assert one.message == "1 peer is connected"
 
 
+def test_clocks_of_others_that_are_off_by_more_than_half_a_round_fail_with_which_way(tmp_path: Path) -> None:
+    member = in_swarm(tmp_path)  # with rounds of 10 s
+    for skew, wanted in ((30.0, "30.00 s ahead of this one"), (-30.0, "30.00 s behind this one")):
+        *_, told = doctor_network.connections(running(member, connected=3, clock_skew_s=skew))
+        assert (told.check, told.result, told.fix) == ("clock-skew", "failed", "sudo timedatectl set-ntp true")
+        assert told.message == f"the peers' clocks are {wanted}, more than half a round of 10 s"
+
+
 def test_a_change_of_swarm_that_waits_for_the_restart_is_a_warning_with_the_command(tmp_path: Path) -> None:
     member = in_swarm(tmp_path)
     restart = f"swarmd run --config {member.config_path} --state {member.state}"

@@ -1,6 +1,7 @@
 """The status file follows the game: every phase that lasts is seen, and the last word is the end."""
 
 import logging
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -66,12 +67,20 @@ def announced() -> list[str]:
 
 
 @pytest.fixture
-def reporter(tmp_path: Path, history: History, announced: list[str]) -> Iterator[Reporter]:
+def troubles() -> list[str]:
+    """What ails the node, for the test to fill."""
+    return []
+
+
+@pytest.fixture
+def reporter(tmp_path: Path, history: History, announced: list[str], troubles: list[str]) -> Iterator[Reporter]:
     store = CheckpointStore(tmp_path / "checkpoints", 2)
     keeper = Keeper(store, history, Untrained(), lambda: None, "embedded", "rollback", 1)
     children = {"scorer": ChildStatus(1, 2)}
     status_file = StatusFile(tmp_path / STATUS_FILE)
-    reporter = Reporter(BEFORE, status_file, history, keeper, lambda: children, announced.append)
+    reporter = Reporter(
+        BEFORE, status_file, history, keeper, lambda: children, announced.append, lambda: "; ".join(troubles)
+    )
     reporter.state("training")
     yield reporter
     reporter.state("stopped")
@@ -121,6 +130,21 @@ def test_the_line_is_announced_as_it_changes_with_what_people_should_know(
     assert announced[-1].startswith("training: round 7, train; memory ")
     assert announced[-1].endswith("; alone; reload refused: why")
     assert len(announced) == len(set(announced))
+
+
+def test_the_line_of_a_node_without_peers_names_that_once(reporter: Reporter, troubles: list[str]) -> None:
+    reporter.phase("train", 7)
+    at_work = r"round 7, train; memory \d+ of \d+ MiB; "
+    assert re.fullmatch(f"training: {at_work}alone", reporter.line())
+    for trouble in ("0 peers", "the network process is being replaced"):
+        troubles[:] = [trouble]
+        assert re.fullmatch(f"degraded: {at_work}{trouble}", reporter.line())
+    reporter.notice = "reload refused: why"
+    assert reporter.line().endswith(" MiB; the network process is being replaced; reload refused: why")
+    reporter.round_done(replace(ROUND, exchange=ExchangeRow(seen=2, used=1)))
+    troubles.clear()
+    assert reporter.line().startswith("training: ")
+    assert reporter.line().endswith(" MiB; 2 peers, 1 used; reload refused: why")
 
 
 def test_what_was_reached_before_the_start_stands_in_the_status(
