@@ -16,14 +16,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from swarmd.network.settings import NetworkSettings, NetworkState
+from swarmd.system.activity import Activity
 from swarmd.system.child import Child, ChildKeeper, start_child
 from swarmd.system.events import event
 from swarmd.system.exits import ConfigurationError
 from swarmd.system.link import LinkError, LinkProtocolError, LinkTimeout, pack_frame
+from swarmd.system.memory import rss_bytes
 
 MODULE = "swarmd.network.process"
 _PING_SECONDS = 1.0
@@ -210,23 +211,23 @@ class NetworkProcess:
         poll.register(child.link.fileno(), select.POLLIN)
         poll.register(self._wake, select.POLLIN)
         heard = pinged = looked = time.monotonic()
-        spent = _cpu_ticks(child.pid)
+        then = Activity.of(child.pid)
         while not self._closing.is_set():
             ready = dict(poll.poll(1000 * max(0.05, pinged + _PING_SECONDS - time.monotonic())))
             now = time.monotonic()
             if child.link.fileno() in ready or now - looked > _GAP_SECONDS:
                 # In a gap this thread stood still, perhaps the whole machine: that says nothing about the child.
-                heard, spent = now, _cpu_ticks(child.pid)
+                heard, then = now, Activity.of(child.pid)
             looked = now
             if self._wake in ready:
                 os.eventfd_read(self._wake)
             if child.link.fileno() in ready:
                 self._take_answers(child)
             silence = now - heard
-            if silence > _BUSY_SILENCE_SECONDS or (silence > _SILENCE_SECONDS and _is_idle(child.pid, spent)):
+            if silence > _BUSY_SILENCE_SECONDS or (silence > _SILENCE_SECONDS and then.idle_since()):
                 raise LinkTimeout(f"it did not answer for {silence:.1f} s")
             if now - pinged >= _PING_SECONDS:
-                if (used := _resident_bytes(child.pid)) > _MOST_BYTES:
+                if (used := _resident_bytes(child)) > _MOST_BYTES:
                     raise LinkError(f"it uses {used // 2**20} MiB of memory")
                 pinged = now
                 child.link.send({"call": "ping", "id": 0}, _SEND_SECONDS)
@@ -287,24 +288,8 @@ def _state_in(answer: Any, key: str) -> NetworkState:
         raise LinkProtocolError(f"what came is no state: {error!r}") from error
 
 
-def _is_idle(pid: int, spent: int) -> bool:
-    """Whether a process has computed nothing since, and does not wait for a disk either (proc_pid_stat(5))."""
-    return _cpu_ticks(pid) == spent and _fields(pid)[:1] != ["D"]
-
-
-def _cpu_ticks(pid: int) -> int:
-    """What a process has computed so far, in clock ticks; 0 for one that is gone."""
-    fields = _fields(pid)
-    return int(fields[11]) + int(fields[12]) if fields else 0
-
-
-def _resident_bytes(pid: int) -> int:
-    fields = _fields(pid)
-    return int(fields[21]) * os.sysconf("SC_PAGE_SIZE") if fields else 0
-
-
-def _fields(pid: int) -> list[str]:
+def _resident_bytes(child: Child) -> int:
     try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return []
+        return rss_bytes(child.pid)
+    except ProcessLookupError:
+        return 0  # it ended just now, which its link tells

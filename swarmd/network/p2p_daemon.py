@@ -182,13 +182,13 @@ class Daemon(P2P):
         for call in [call for call, task in tasks.items() if task.done()]:
             tasks.pop(call, None)
         most = _RELAYED_ADDRESSES_SECONDS if self.relay else _ADDRESSES_SECONDS
-        if self._flows() and time.monotonic() - self._identified < most and await self._beats():
+        if self.flows and time.monotonic() - self._identified < most and await self._beats():
             return True
         return await self.answers()
 
     async def answers(self) -> bool:
         """Whether p2pd tells its addresses within 1.5 s and the pipe to it flows in both directions."""
-        if not self._flows():
+        if not self.flows:
             return False
         try:
             async with asyncio.timeout(_IDENTIFY_SECONDS):
@@ -198,7 +198,9 @@ class Daemon(P2P):
             return False
         return True
 
-    def _flows(self) -> bool:
+    @property
+    def flows(self) -> bool:
+        """Whether p2pd runs and the pipe to it has not broken."""
         control = self._client.control
         return not (self._child.returncode is not None or control._read_task.done() or control._write_task.done())
 

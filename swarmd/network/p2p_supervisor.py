@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from swarmd.network.hivemind_dht import P2PDaemonError
 from swarmd.network.p2p_daemon import Daemon, PortTaken
 from swarmd.network.p2pd_arguments import DaemonSettings
+from swarmd.system.activity import Activity
 from swarmd.system.exits import ConfigurationError
 
 _PROBE_SECONDS = 1.0
@@ -20,6 +21,10 @@ _PORT_SECONDS = 3.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 10.0
 _BEAT_SECONDS = 0.25
 _FEWEST_BEATS = 4
+# On a machine with too much to do each p2pd that is replaced makes it worse: the others' connections to it have to be
+# made anew. One that waits for a processor or a disk, or computes, is given as long as a busy machine may take; what a
+# p2pd does that hangs, such as keeping connections alive, is less than this share of a processor.
+_STARVED_SECONDS, _BUSY_SHARE = 10.0, 0.05
 # go-libp2p asks a relay that it has lost for a place again after an hour (p2p/host/autorelay, backoff).
 _NO_RELAY_SECONDS = 30.0
 # Twice of what Go's collector aims at in p2p_daemon, and ten times of what p2pd needs in a swarm of hundreds.
@@ -70,6 +75,19 @@ class Supervisor:
                 await self._wait_or_death(daemon)
 
     async def _lives(self, daemon: Daemon) -> bool:
+        """Whether it answers, sooner or later: where it had no time to, it is asked again for some seconds."""
+        begun = time.monotonic()
+        while True:
+            then = Activity.of(daemon.pid)
+            if await self._answers(daemon):
+                return True
+            if not daemon.flows or then.idle_since(_BUSY_SHARE * _PROBE_SECONDS):
+                return False
+            if time.monotonic() - begun > _STARVED_SECONDS:
+                return False
+            await asyncio.sleep(_BEAT_SECONDS)
+
+    async def _answers(self, daemon: Daemon) -> bool:
         probe = asyncio.create_task(daemon.lives())
         beats = 0
         while not probe.done():
