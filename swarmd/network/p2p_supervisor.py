@@ -19,8 +19,8 @@ from swarmd.system.exits import ConfigurationError
 _PROBE_SECONDS = 1.0
 _PORT_SECONDS = 3.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 10.0
-_BEAT_SECONDS = 0.25
-_FEWEST_BEATS = 4
+# An eighth of a second late each time is too late for the four steps of a question and its answer.
+_BEAT_SECONDS, _IN_TIME_SHARE = 0.25, 2 / 3
 # On a machine with too much to do each p2pd that is replaced makes it worse: the others' connections to it have to be
 # made anew. One that waits for a processor or a disk, or computes, is given as long as a busy machine may take; what a
 # p2pd does that hangs, such as keeping connections alive, is less than this share of a processor.
@@ -75,26 +75,28 @@ class Supervisor:
                 await self._wait_or_death(daemon)
 
     async def _lives(self, daemon: Daemon) -> bool:
-        """Whether it answers, sooner or later: where it had no time to, it is asked again for some seconds."""
+        """Whether it answers, sooner or later: where it or this process had no time, it is asked again for a while."""
         begun = time.monotonic()
         while True:
             then = Activity.of(daemon.pid)
-            if await self._answers(daemon):
+            answered, in_time = await self._ask(daemon)
+            if answered:
                 return True
-            if not daemon.flows or then.idle_since(_BUSY_SHARE * _PROBE_SECONDS):
-                return False
-            if time.monotonic() - begun > _STARVED_SECONDS:
+            hangs = in_time and then.idle_since(_BUSY_SHARE * _PROBE_SECONDS)
+            if hangs or not daemon.flows or time.monotonic() - begun > _STARVED_SECONDS:
                 return False
             await asyncio.sleep(_BEAT_SECONDS)
 
-    async def _answers(self, daemon: Daemon) -> bool:
-        probe = asyncio.create_task(daemon.lives())
+    @staticmethod
+    async def _ask(daemon: Daemon) -> tuple[bool, bool]:
+        """Whether it answers, and whether our own loop ran in time meanwhile: an answer that it is late to read is none
+        of p2pd's failures."""
+        probe, begun = asyncio.create_task(daemon.lives()), time.monotonic()
         beats = 0
         while not probe.done():
             await asyncio.wait({probe}, timeout=_BEAT_SECONDS)
             beats += 1
-        # With few beats in the 1.5 to 2 s of a probe it was our own loop that stood still, not p2pd: once more.
-        return probe.result() or (beats < _FEWEST_BEATS and await daemon.answers())
+        return probe.result(), beats * _BEAT_SECONDS >= _IN_TIME_SHARE * (time.monotonic() - begun)
 
     @staticmethod
     async def _wait_or_death(daemon: Daemon) -> None:
