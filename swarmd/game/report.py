@@ -240,7 +240,7 @@ def _tell_rejected(round: int, rejected: Counter[str]) -> None:
     if told:
         reasons = ", ".join(f"{reason} {count}" for reason, count in told.items())
         event(
-            "record_rejected", f"round {round}: left out of what peers sent: {reasons}", round=round, rejected=told,
+            "record_rejected", f"left out of what peers sent in round {round}: {reasons}", round=round, rejected=told,
             reason=reasons,
         )  # fmt: skip
 

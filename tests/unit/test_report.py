@@ -218,7 +218,7 @@ def test_with_a_swarm_the_line_tells_of_peers_and_the_status_adds_up_what_came(
     assert ", loss +0.1000, peers 2/4, 12 groups, 64 tokens at 320/s, " in lines[0]
     assert _of_peers(replace(exchange, peer_groups=1)) == "peers 2/4, 1 group, "
     assert history.exchange(4) == exchange
-    assert lines[1] == "round 3: left out of what peers sent: expired 1, implausible 2"
+    assert lines[1] == "left out of what peers sent in round 3: expired 1, implausible 2"
     assert shows(tmp_path, "rejected", {"expired": 2, "implausible": 4, "quota-peer": 2})
     found = read_status(tmp_path)
     assert (found["peers"], found["admitted"]) == ({"seen": 4, "used": 2}, 28)
