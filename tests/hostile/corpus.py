@@ -1,7 +1,8 @@
 """Single values that broke GenRL's decoders, its nodes or hivemind: tests/data/bad_records.jsonl.
 
 A line is {"id", "layer", "title", "value"}, for layer "dht" with "subkey", as they travel in the DHT (msgpack), and
-"expires_in" (seconds, "nan" among them). Bytes are {"base64": ...} or {"parts": [[hexadecimal, times], ...]}.
+"expires_in" (seconds, "nan" among them). Bytes are {"base64": ...} or {"parts": [...]}; a part is [hexadecimal, times],
+or [hexadecimal, times, bytes, hexadecimal] with a number of so many bytes in between that counts from 0.
 """
 
 from __future__ import annotations
@@ -39,7 +40,13 @@ def corpus_samples(dialect: Dialect, peer_id: str) -> Iterator[Sample]:
 def _bytes(described: dict[str, Any]) -> bytes:
     if "base64" in described:
         return base64.b64decode(described["base64"])
-    return b"".join(bytes.fromhex(part) * times for part, times in described["parts"])
+    return b"".join(_part(*part) for part in described["parts"])
+
+
+def _part(before: str, times: int, width: int = 0, after: str = "") -> bytes:
+    """The same so many times, but for a number in it where it has a width."""
+    head, tail = bytes.fromhex(before), bytes.fromhex(after)
+    return b"".join(head + (number.to_bytes(width, "big") if width else b"") + tail for number in range(times))
 
 
 def _unpacked(data: bytes) -> Any:

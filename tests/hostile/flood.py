@@ -13,7 +13,6 @@ from swarmd.network.dialects import Dialect
 from swarmd.network.dialects.genrl_payload import GenrlDialect
 from swarmd.network.dialects.own import OwnDialect
 from swarmd.network.records import AdmittedGroup
-from swarmd.network.reputation import Reputation
 from swarmd.system.memory import rss_bytes
 from tests.hostile.admitting import LIMITS, admission, attacker, dialect_named, not_our_own, others, victim
 from tests.hostile.authors import NOW, ROUND, honest
@@ -65,15 +64,15 @@ def flood(dialect_name: str, records: int, seed: int) -> FloodResult:
     dialect = dialect_named(dialect_name)
     rng = random.Random(seed)
     damaged = mutations(base(dialect_name, seed), seed, records)
-    admitting = admission(dialect, seed=seed)
+    lasting, refused = admission(dialect, seed=seed), Counter[str]()
     seconds, first, highest, sent, lost = 0.0, 0, 0, 0, 0
     wrong: list[str] = []
     for call in range(-(-records // _CALL)):
-        # Every other call is in the round that the signatures are for, and by a node that knows nobody yet, so that
-        # what it would never decode of peers in quarantine is looked at in full. The others come in new rounds.
+        # Every other call is in the round that the signatures are for, and at a node that knows nobody yet, so that
+        # what it would never decode of peers in quarantine is looked at in full. The others come to one node, in new
+        # rounds.
         round = ROUND + call * (call % 2)
-        if round == ROUND:
-            admitting.reputation = Reputation(None)
+        admitting = admission(dialect, seed=seed + call) if round == ROUND else lasting
         hostile = [_moved(raw, round - ROUND, dialect) for raw in islice(damaged, min(_CALL, records - sent))]
         good = [honest(dialect, author, rng, round) for author in rng.sample(others, 2)]
         found = [*hostile, *good]
@@ -84,11 +83,14 @@ def flood(dialect_name: str, records: int, seed: int) -> FloodResult:
         sent += len(hostile)
         lost += 2 * len(good) - _from_peers(groups, [raw.subkey for raw in good])
         wrong += not_our_own(groups)
+        if admitting is not lasting:
+            refused.update(admitting.totals)
         now_used = rss_bytes()
         first, highest = first or now_used, max(highest, now_used)
-    peers = len(admitting.peers(NOW))
+    peers = len(lasting.peers(NOW))
+    refused.update(lasting.totals)
     assert len(groups) <= LIMITS.peers_per_round * LIMITS.groups_per_peer * 2
-    return FloodResult(sent, seconds, highest - first, peers, lost, tuple(wrong), Counter(admitting.totals))
+    return FloodResult(sent, seconds, highest - first, peers, lost, tuple(wrong), refused)
 
 
 def _moved(raw: RawRecord, rounds: int, dialect: Dialect) -> RawRecord:

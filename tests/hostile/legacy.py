@@ -13,6 +13,7 @@ from swarmd.network.dialects.genrl_01 import Genrl01Dialect
 from swarmd.network.dialects.genrl_payload import GenrlDialect
 from swarmd.network.genrl_objects import Payload, WorldState
 from swarmd.network.refusals import Reason
+from swarmd.network.signing import Signer, sign, trailer
 from tests.hostile.authors import (
     EXPIRES,
     ROUND,
@@ -33,6 +34,8 @@ EVALUATED = {
 }  # fmt: skip
 """The datasets whose scorers in reasoning-gym evaluate text, and which text."""
 
+TRAILER_DOMAIN = "swarmd/trailer/1"
+
 DECODING = frozenset(
     {Reason.NOT_DECODABLE, Reason.WRONG_SHAPE, Reason.WRONG_BATCH_ID, Reason.OTHER_VERSION, Reason.BAD_SIGNATURE}
 )
@@ -47,6 +50,13 @@ def record(dialect: GenrlDialect, peer_id: str, value: Any) -> RawRecord:
     """A record without a signature, as GenRL's nodes publish them. value: the object, or its bytes."""
     content = value if isinstance(value, bytes) else dialect.write(value)
     return RawRecord(ROUND, dialect.key_for(ROUND, peer_id), peer_id, content, EXPIRES)
+
+
+def signed(dialect: GenrlDialect, author: Signer, value: Any, round: int, expires: float) -> RawRecord:
+    """A record with a true signature behind whatever a swarmd node would not write. value: as `record`."""
+    content, key = value if isinstance(value, bytes) else dialect.write(value), dialect.key_for(round, author.peer_id)
+    signature = sign(author, TRAILER_DOMAIN, key, expires, content)
+    return RawRecord(round, key, author.peer_id, content + trailer(signature), expires)
 
 
 def asked(dialect: GenrlDialect, question: str, completions: Any, **said: Any) -> dict[Any, list[Payload]]:

@@ -31,14 +31,17 @@ _EXPIRES = 600.0
 
 
 class DhtProcess:
-    """A node on a host. A context manager, which ends it."""
+    """A node on a host. A context manager, which ends it.
 
-    def __init__(self, host: Host, state: Path, **settings: Any) -> None:
+    module: whose main program it is; another one takes commands in the same way (`answer_lines`), peer_id among them.
+    """
+
+    def __init__(self, host: Host, state: Path, *, module: str = __name__, **settings: Any) -> None:
         state.mkdir(parents=True, exist_ok=True)
         given = json.dumps({"state": str(state), **settings})
         with open(state / "err", "ab") as errors:
             self._process = subprocess.Popen(
-                [*host.before, sys.executable, "-m", __name__, given],
+                [*host.before, sys.executable, "-m", module, given],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT, env=environment(),
             )  # fmt: skip
         self.peer_id = str(self.do("peer_id"))
@@ -109,6 +112,14 @@ class _Node:
         return self._node.daemon_pid, self._node.daemon_restarts
 
 
+async def answer_lines(told: object) -> None:
+    """Does what standard input says with the `do_` methods of this object, until its end."""
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        message = json.loads(line)
+        answer = await getattr(told, f"do_{message.pop('what')}")(**message)
+        os.write(1, json.dumps(answer).encode() + b"\n")
+
+
 async def _serve(given: dict[str, Any]) -> None:
     reach._ASK_SECONDS = given.pop("ask_seconds", reach._ASK_SECONDS)
     p2p_supervisor._NO_RELAY_SECONDS = given.pop("no_relay_seconds", p2p_supervisor._NO_RELAY_SECONDS)
@@ -116,12 +127,8 @@ async def _serve(given: dict[str, Any]) -> None:
     lists = {name: tuple(given.pop(name, ())) for name in ("listen", "peers")}
     load_or_create(state / "identity.key")
     node = await SwarmNode.start(NodeSettings(state, state / "identity.key", **lists, **given))
-    told = _Node(node)
     try:
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            message = json.loads(line)
-            answer = await getattr(told, f"do_{message.pop('what')}")(**message)
-            os.write(1, json.dumps(answer).encode() + b"\n")
+        await answer_lines(_Node(node))
     finally:
         await node.close()
 

@@ -4,9 +4,9 @@
 
 Beside them is a witness, a node that does what it should and takes down what the others publish.
 
-It reads its settings (`hostile_peers.Settings`) as one line of JSON from stdin, attacks in every round until stdin
-ends, and writes a line of JSON about itself and about each round. Beside that it writes down, in two files, what it
-sends (sent.jsonl) and every signed record of others that it meets (met.jsonl).
+It reads its settings (`hostile_peers.Settings`, and "dialect" where that is a legacy one) as one line of JSON from
+stdin, attacks in every round until stdin ends, and writes a line of JSON about itself and about each round. Beside that
+it writes down, in two files, what it sends (sent.jsonl) and every signed record of others that it meets (met.jsonl).
 
 A peer that lies in what its signature vouches for is soon in quarantine, and nothing of it is looked at any more. So
 the nodes publish in their own names and in those of many peers more, which cost a key each and no address.
@@ -20,7 +20,6 @@ import contextlib
 import itertools
 import json
 import math
-import os
 import random
 import sys
 import threading
@@ -34,7 +33,9 @@ from swarmd.network.admission_rules import RawRecord
 from swarmd.network.dht_calls import key_id, to_bytes
 from swarmd.network.dht_node import NodeSettings, SwarmNode
 from swarmd.network.dht_server import DhtServer
-from swarmd.network.dialects.own import MAGIC, OwnDialect
+from swarmd.network.dialects import dialect_for
+from swarmd.network.dialects.genrl_payload import GenrlDialect
+from swarmd.network.dialects.own import OwnDialect
 from swarmd.network.hivemind_dht import P2PContext, PeerID, dht_pb2
 from swarmd.network.identity import load_or_create
 from swarmd.network.signing import Signer
@@ -43,13 +44,16 @@ from swarmd.tasks.mix import TaskMix
 from swarmd.tasks.mix_files import preset
 from tests.hostile.authors import authors
 from tests.integration.dht_nodes import free_port, new_peer_id
-from tests.integration.hostile_records import Forger, Sent
+from tests.integration.hostile_legacy_records import LegacyForger
+from tests.integration.hostile_records import FLOOD, Forger, Sent
 
 NODES = 2
-NAMES = 48
-KINDS_A_ROUND = 6
-_FLOOD, FLOOD = "flood of names", 400
-"""Invented names under each victim's key, in every third round."""
+# Names with a key, and how many of them publish in a round, a kind each. In a legacy swarm most records have no key's
+# name, and there are more kinds.
+NAMES, LEGACY_NAMES = 48, 20
+KINDS_A_ROUND, LEGACY_KINDS_A_ROUND = 6, 12
+INVENTED, LEGACY_INVENTED = 400, 100
+"""Names under each victim's key, in every third round; in a legacy swarm each has a record that must be decoded."""
 _EARLY, _WITHIN = 0.8, 1.2
 """Seconds before a round's begin in which its records are sent, and after it those that follow the others'."""
 _LOOK_EVERY, _LOOK_SECONDS, _PUBLISH_SECONDS = 0.5, 1.0, 0.5
@@ -134,11 +138,15 @@ class Attack:
         self._folder = Path(settings["folder"])
         self._epoch, self._seconds = float(settings["epoch"]), float(settings["round_seconds"])
         self._peers = tuple(settings["peers"])
-        self._dialect = OwnDialect(settings["swarm_id"], settings["shards"])
+        dialect = dialect_for(settings.get("dialect", OwnDialect.name), settings["swarm_id"], settings["shards"])
+        assert isinstance(dialect, OwnDialect | GenrlDialect)
+        self._dialect, self._legacy = dialect, isinstance(dialect, GenrlDialect)
         mix = TaskMix(preset(settings["datasets"]))
-        marker = str(self._folder / "marker")
-        self._forger = Forger(settings["swarm_id"], self._dialect, mix, self._ends, settings["seed"], marker)
-        self._names = itertools.cycle(authors(NAMES))
+        forger = LegacyForger if self._legacy else Forger
+        self._forger = forger(
+            settings["swarm_id"], dialect, mix, self._ends, settings["seed"], str(self._folder / "marker")
+        )
+        self._names = itertools.cycle(authors(LEGACY_NAMES if self._legacy else NAMES))
         self._kinds = itertools.cycle(self._forger.before.values())
         self._in_own_name = itertools.cycle(self._forger.in_own_name)
         self._targets: list[str] = []  # the victims that are connected
@@ -154,11 +162,11 @@ class Attack:
             for number in range(NODES):
                 settings = self._settings(f"h{number}")
                 self._own.append(load_or_create(settings.identity))
-                self._nodes.append(await LyingNode.start(settings, self._dialect.is_signed))
+                self._nodes.append(await LyingNode.start(settings, self._is_genuine))
                 self._all.append(self._nodes[-1])
-            kinds = [*self._forger.before, *self._forger.within, _FLOOD]
+            kinds = [*self._forger.before, *self._forger.within, FLOOD]
             print(json.dumps({"peer_ids": [node.peer_id for node in self._nodes], "all": kinds}), flush=True)
-            witness = await SwarmNode.start(self._settings("witness"), self._dialect.is_signed)
+            witness = await SwarmNode.start(self._settings("witness"), self._is_genuine)
             self._all.append(witness)
             watching = asyncio.create_task(self._watch(witness))
             last = -1
@@ -172,6 +180,9 @@ class Attack:
         finally:
             for node in self._all:
                 await node.close()
+
+    def _is_genuine(self, key: str, subkey: str, value: bytes, expires: float) -> bool:
+        return self._dialect.is_signed(value, key, subkey, expires)
 
     def _settings(self, name: str) -> NodeSettings:
         state = self._folder / name
@@ -205,7 +216,7 @@ class Attack:
     def _before(self, round: int) -> Iterator[Sent]:
         for author in self._own:
             yield from next(self._in_own_name)(author, round)
-        for author in itertools.islice(self._names, KINDS_A_ROUND):
+        for author in itertools.islice(self._names, LEGACY_KINDS_A_ROUND if self._legacy else KINDS_A_ROUND):
             # Now and then as one that is late with it.
             yield from next(self._kinds)(author, round - (round > 0 and random.random() < 0.1))
 
@@ -233,14 +244,17 @@ class Attack:
                     await node.publish(raw.key, raw.subkey, raw.value, _number(raw.expires), _PUBLISH_SECONDS)
 
     async def _flood(self, round: int, told: dict[str, list[int]]) -> None:
-        """Names that nobody has, each with a record that looks like one until its signature is asked for."""
-        expires, items = self._ends(round + 1), []
+        """Names that nobody has, each with a record of its own."""
+        items, count = [], LEGACY_INVENTED if self._legacy else INVENTED
         for key in sorted({self._dialect.key_for(round, victim) for victim in self._forger.victims}):
-            value = wrap_value(random.choice([MAGIC + b"\x01" + os.urandom(60), b"x" * 60]))
-            names = [(new_peer_id(), value, expires) for _ in range(FLOOD)]
-            items.append((key, b"", encode_dictionary(names), expires))
+            flood = [self._forger.nobodys(new_peer_id(), round) for _ in range(count)]
+            names = [(one.raw.subkey, wrap_value(one.raw.value), one.raw.expires) for one in flood]
+            items.append((key, b"", encode_dictionary(names), self._ends(round + 1)))
+            if self._legacy:
+                for one in flood:
+                    self._note(one, 0)  # where nobody signs, it may be learned from
         taken = await self._nodes[round % NODES].offer(self._targets, items)
-        told[_FLOOD] = [FLOOD * len(items), FLOOD * sum(taken)]
+        told[FLOOD] = [count * len(items), count * sum(taken)]
 
     async def _watch(self, witness: SwarmNode) -> None:
         """Takes down the others' records of each round and the one before, whatever the attack is at.

@@ -16,6 +16,7 @@ from typing import Any
 import msgpack
 
 from swarmd.network.admission_rules import RawRecord
+from swarmd.network.dialects.genrl_payload import GenrlDialect
 from swarmd.network.dialects.own import MAGIC, VERSION, OwnDialect
 from swarmd.network.records import Record
 from swarmd.network.refusals import Refused
@@ -27,6 +28,7 @@ from tests.hostile.mutations import mutations
 from tests.hostile.own import DOMAIN, poison
 
 COMPLETIONS = 8
+FLOOD = "flood of names"
 DAMAGED_AT_ONCE = 40
 OLD = 3
 """Rounds that a replay is old: beyond the last one, whose late records are taken."""
@@ -51,7 +53,7 @@ class Seen:
 
     records: dict[int, dict[str, tuple[RawRecord, Record]]] = field(default_factory=dict)
 
-    def add(self, raw: RawRecord, dialect: OwnDialect) -> bool:
+    def add(self, raw: RawRecord, dialect: OwnDialect | GenrlDialect) -> bool:
         """Whether it is a new one, in order."""
         if raw.subkey in self.records.get(raw.round, {}):
             return False
@@ -59,6 +61,8 @@ class Seen:
             record = dialect.read(raw.value, raw.round, raw.key, raw.subkey, raw.expires, dialect.limits)
         except Refused:
             return False
+        if not record.signed:
+            return False  # anybody's, in a legacy swarm
         self.records.setdefault(raw.round, {})[raw.subkey] = raw, record
         return True
 
@@ -73,8 +77,9 @@ class Forger:
     """Makes records. ends: when a round is over, seconds since 1970. marker: the file that code in answers makes."""
 
     def __init__(
-        self, swarm_id: str, dialect: OwnDialect, mix: TaskMix, ends: Callable[[int], float], seed: int, marker: str
-    ) -> None:
+        self, swarm_id: str, dialect: OwnDialect | GenrlDialect, mix: TaskMix, ends: Callable[[int], float], seed: int,
+        marker: str,
+    ) -> None:  # fmt: skip
         self.seen = Seen()
         self.victims: Sequence[str] = ()
         self._swarm_id, self._dialect, self._mix, self._ends, self._marker = swarm_id, dialect, mix, ends, marker
@@ -117,6 +122,11 @@ class Forger:
             "another's groups, damaged": self._damaged_now,
         }
         """Those that need what the others have published in the round."""
+
+    def nobodys(self, name: str, round: int) -> Sent:
+        """A record under an invented name: it looks like one until its signature is asked for."""
+        value = self._rng.choice([_HEADER + self._rng.randbytes(60), b"x" * 60])
+        return self._bytes(FLOOD, name, round, value, self._ends(round + 1))
 
     # --- True but for the answers ------------------------------------------------------------------------------------
 

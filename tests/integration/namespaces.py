@@ -153,13 +153,22 @@ class Internet:
         assert self._wires.stdout is not None
         assert self._wires.stdout.readline() == "ready\n", "the wires are laid"
 
-    def forward(self, number: int, port: int) -> None:
-        """The router of a hidden host from now on passes TCP connections to this port on to the host."""
+    def add_addresses(self, number: int, *addresses: str) -> None:
+        """Gives a host with its own address more of them, each as ADDRESS/PREFIX."""
+        for address in addresses:
+            # Nobody else has an IPv6 address of these: without the flag it cannot be listened on for a second or two.
+            flags = ("nodad",) if ":" in address else ()
+            _ip("-n", self.hosts[number].namespace, "address", "add", address, "dev", "eth0", *flags)
+
+    def forward(self, number: int, port: int, to: int | None = None) -> None:
+        """The router of a hidden host from now on passes TCP connections to this port on to the host, there to the same
+        port or another one."""
         router, host = f"{self._name}-router{number - 2}", self.hosts[number].address
+        inner = port if to is None else to
         _ip("netns", "exec", router, "nft", "-f", "-", text=f"""
             add chain ip nat in {{ type nat hook prerouting priority dstnat; }}
-            add rule ip nat in iifname "eth0" tcp dport {port} dnat to {host}
-            add rule ip gate through iifname "eth0" tcp dport {port} accept
+            add rule ip nat in iifname "eth0" tcp dport {port} dnat to {host}:{inner}
+            add rule ip gate through iifname "eth0" tcp dport {inner} accept
         """)
 
     def cut(self, number: int) -> None:

@@ -5,13 +5,18 @@ import tracemalloc
 import pytest
 
 from swarmd.network.refusals import Reason
-from tests.hostile.admitting import DIALECTS, admission, dialect_named
+from tests.hostile.admitting import DIALECTS, admission, attacker, dialect_named
 from tests.hostile.authors import NOW, ROUND
+from tests.hostile.corpus import corpus_samples
 from tests.hostile.flood import base, flood
 from tests.hostile.mutations import mutations
 
 RECORDS = {"swarmd": 50_000, "genrl-0.3": 25_000, "genrl-0.1": 25_000}
 MIB = 2**20
+MANY = {
+    "P26": Reason.COMPLETION_TOO_LONG, "P29": Reason.TOO_MANY_COMPLETIONS, "P30": Reason.TOO_MANY_GROUPS,
+}  # fmt: skip
+"""Of the corpus, what is well formed, small enough to be read, and too much of something."""
 
 
 @pytest.mark.parametrize("name", DIALECTS)
@@ -44,3 +49,17 @@ def test_a_call_needs_little_more_memory_than_its_records(name: str) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 12 * MIB
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_what_is_too_much_of_something_is_in_the_flood_and_refused_as_that(name: str) -> None:
+    dialect = dialect_named(name)
+    flooded = {raw.value for raw in base(name, 5) if isinstance(raw.value, bytes)}
+    found = {}
+    for sample in corpus_samples(dialect, attacker.peer_id):
+        case = sample.kind.partition(" ")[0]
+        if case in MANY:
+            admitting = admission(dialect)
+            assert admitting.admit([sample.raw], ROUND, NOW) == [] and sample.raw.value in flooded
+            found[case] = set(admitting.totals)
+    assert found == {case: {reason} for case, reason in MANY.items()}

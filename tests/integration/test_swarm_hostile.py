@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import json
 import os
@@ -18,7 +17,8 @@ import pytest
 import yaml
 
 from swarmd.network.reputation import HARD
-from tests.integration import audited, saved
+from tests.integration import audited
+from tests.integration.attacked import FALSE, falsified, refusals, rounds_since
 from tests.integration.audit import Account, Judge, lines_of
 from tests.integration.hostile_peers import HostilePeers, Settings
 from tests.integration.node import Preloaded, until
@@ -121,22 +121,6 @@ def attacked(members: list[Member], folder: Path, trained: Path) -> Trial:
     )  # fmt: skip
 
 
-def rounds_since(member: Member, first: int) -> int:
-    """In how many rounds since this one it has trained on peers' groups."""
-    return sum(groups > 0 for _, _, groups in member.peers_of_rounds(first - 1))
-
-
-def refusals(state: Path, first: int, last: int) -> Counter[str]:
-    """What a node's curves tell that it has refused in these rounds, at whichever step, by reason."""
-    total: Counter[str] = Counter()
-    for number, refused, peers in saved.rows(state, "round, refused, peers", "exchanges"):
-        if first <= number <= last:
-            total.update(json.loads(refused))
-            for reasons in json.loads(peers).values():
-                total.update({reason: count for reason, count in reasons.items() if reason != "used"})
-    return total
-
-
 def test_the_attack_was_what_it_should_be(trial: Trial) -> None:
     """Without this all others would hold in a quiet swarm too."""
     print(f"\nrounds {trial.first} to {trial.last}; {trial.judge.signed} records with a good signature")
@@ -157,45 +141,11 @@ def test_nothing_false_was_trained_on(trial: Trial) -> None:
         assert account.moved.total() > 20, "or else there was nothing to judge"
 
 
-def falsified(what: str, lines: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """The same lines with one thing changed in the first round that has a foreign group with a signal."""
-    lines = copy.deepcopy(lines)
-    line = next(line for line in lines if line["rows"] and any(is_foreign(group, name) for group in line["groups"]))
-    group = next(group for group in line["groups"] if is_foreign(group, name))
-    match what:
-        case "rewards":
-            group["rewards"] = [1.0 - reward for reward in group["rewards"]]
-        case "one reward":
-            group["rewards"][0] += 0.01
-        case "task":
-            group["prompt"] = [{"role": "user", "content": "What is 1 + 1?"}]
-        case "completion":
-            group["completions"][0] = "<answer>0815</answer>"
-        case "author":
-            group["agent"] = "QmNobodyHasEverHeardOfThisPeerNorSignedInItsName"
-        case "replay":
-            lines.append(line)
-        case "old round":
-            lines.append({**line, "round": line["round"] + 2})
-        case "weight":
-            line["rows"][0][2] += 0.5
-        case "completion in the gradient":
-            line["rows"][0][1] = line["rows"][0][1][::-1]
-    return lines
-
-
-def is_foreign(group: dict[str, Any], name: str) -> bool:
-    return group["agent"] != name and len(set(group["rewards"])) > 1
-
-
-@pytest.mark.parametrize(
-    "what",
-    ["rewards", "one reward", "task", "completion", "author", "replay", "old round", "weight",
-     "completion in the gradient"],
-)  # fmt: skip
+@pytest.mark.parametrize("what", FALSE)
 def test_the_judge_would_have_found_it(trial: Trial, what: str) -> None:
     name, lines = next(iter(trial.trained.items()))
-    assert trial.judge.account(name, falsified(what, lines, name)).wrong, f"a false {what} is not found"
+    others = {group["agent"] for line in lines for group in line["groups"]} - {name}
+    assert trial.judge.account(name, falsified(what, lines, others)).wrong, f"a false {what} is not found"
 
 
 def test_honest_peers_were_trained_on_all_the_while(trial: Trial) -> None:
@@ -231,7 +181,8 @@ def test_what_is_told_of_peers_names_the_liars_and_blames_no_honest_one(trial: T
 
 def test_rounds_kept_their_cadence(trial: Trial) -> None:
     for name, played in trial.played.items():
-        during = [number for number in played if trial.first <= number <= trial.last]
+        # Of most it tells twice: what it did, and what of its peers it left out.
+        during = sorted({number for number in played if trial.first <= number <= trial.last})
         longest = max(later - earlier for earlier, later in itertools.pairwise(during))
         of = trial.last - trial.first + 1
         print(f"\n{name} played {len(during)} of {of} rounds, at most {longest - 1} missed at once")

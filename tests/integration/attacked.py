@@ -1,0 +1,65 @@
+"""What the tests of attacked swarms share: how a node fared, and trainings that are falsified for the judge to find."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tests.integration import saved
+from tests.integration.swarm import Member
+
+FALSE = (
+    "rewards", "one reward", "task", "completion", "author", "replay", "old round", "weight",
+    "completion in the gradient",
+)  # fmt: skip
+"""What can be falsified."""
+
+
+def rounds_since(member: Member, first: int) -> int:
+    """In how many rounds since this one it has trained on peers' groups."""
+    return sum(groups > 0 for _, _, groups in member.peers_of_rounds(first - 1))
+
+
+def refusals(state: Path, first: int, last: int) -> Counter[str]:
+    """What a node's curves tell that it has refused in these rounds, at whichever step, by reason."""
+    total: Counter[str] = Counter()
+    for number, refused, peers in saved.rows(state, "round, refused, peers", "exchanges"):
+        if first <= number <= last:
+            total.update(json.loads(refused))
+            for reasons in json.loads(peers).values():
+                total.update({reason: count for reason, count in reasons.items() if reason != "used"})
+    return total
+
+
+def falsified(what: str, lines: list[dict[str, Any]], names: set[str]) -> list[dict[str, Any]]:
+    """The same lines with one thing changed in the first round that has a group with a signal of one of these peers."""
+    lines = copy.deepcopy(lines)
+    line = next(line for line in lines if line["rows"] and any(_is_of(group, names) for group in line["groups"]))
+    group = next(group for group in line["groups"] if _is_of(group, names))
+    match what:
+        case "rewards":
+            group["rewards"] = [1.0 - reward for reward in group["rewards"]]
+        case "one reward":
+            group["rewards"][0] += 0.01
+        case "task":
+            group["prompt"] = [{"role": "user", "content": "What is 1 + 1?"}]
+        case "completion":
+            group["completions"][0] = "<answer>0815</answer>"
+        case "author":
+            group["agent"] = "QmNobodyHasEverHeardOfThisPeerNorSignedInItsName"
+        case "replay":
+            lines.append(line)
+        case "old round":
+            lines.append({**line, "round": line["round"] + 2})
+        case "weight":
+            line["rows"][0][2] += 0.5
+        case "completion in the gradient":
+            line["rows"][0][1] = line["rows"][0][1][::-1]
+    return lines
+
+
+def _is_of(group: dict[str, Any], names: set[str]) -> bool:
+    return group["agent"] in names and len(set(group["rewards"])) > 1
