@@ -81,7 +81,6 @@ class Admission:
         self._mix = mix
         self._table = table
         self._limits = limits
-        self.reputation = reputation
         self._seconds = regeneration_seconds
         self._looking_seconds = looking_seconds
         self._rng = rng or random.SystemRandom()
@@ -153,6 +152,11 @@ class Admission:
         """What training found out about groups that were admitted: "implausible", "unscored", ... How many."""
         if is_peer_id(peer_id) and count > 0:
             self._verdicts.trained_on(peer_id, verdict, now, count)
+
+    @property
+    def reputation(self) -> Reputation:
+        """What is thought of the peers."""
+        return self._verdicts.reputation
 
     @property
     def refused(self) -> Mapping[str, Mapping[str, int]]:

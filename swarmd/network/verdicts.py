@@ -13,11 +13,12 @@ _log = logging.getLogger("swarmd")
 
 
 class Verdicts:
-    """accounts: by peer, for whoever wants to read them. now: everywhere seconds since 1970."""
+    """accounts: by peer, for whoever wants to read them; reputation: of those who sign. now: everywhere seconds since
+    1970."""
 
     def __init__(self, reputation: Reputation) -> None:
         self.accounts = Accounts()
-        self._reputation = reputation
+        self.reputation = reputation
 
     def refuse(self, subkey: object, refusal: Refused) -> None:
         """Counts a record; nothing that is found at this stage is held against whose name it bears."""
@@ -41,5 +42,5 @@ class Verdicts:
     def _note(self, peer_id: str, verdict: str, now: float, count: int = 1) -> None:
         """Only who signs has a reputation. Under another's name anybody can publish an unsigned record, and who is to
         be shut out takes another name: a quarantine would hit the honest peers alone."""
-        if self._reputation.has_signed(peer_id):
-            self._reputation.report(peer_id, verdict, now, count)
+        if self.reputation.has_signed(peer_id):
+            self.reputation.report(peer_id, verdict, now, count)

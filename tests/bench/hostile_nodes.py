@@ -172,7 +172,7 @@ class HonestNode(Node):
 
     def forgive(self) -> None:
         """Forgets what it holds against anybody, quarantines too."""
-        self.reputation = self._admission.reputation = Reputation(None)
+        self.reputation = self._admission._verdicts.reputation = Reputation(None)
 
     def refused(self) -> Counter[str]:
         """Records and groups that admission has refused since the start: "<peer id>/refused: <reason>"."""

@@ -28,7 +28,7 @@ NODES = 2
 DIALECT, SWARM_ID = "genrl-0.3", "5eed1e55"
 ROUND_SECONDS, GATHER_SECONDS = 3.0, 1.2
 # Of the attack, in which both nodes were met; each kind has its turn in three of them.
-ATTACK_ROUNDS = int(os.environ.get("SWARMD_HOSTILE_ROUNDS", "7"))
+ATTACK_ROUNDS = int(os.environ.get("SWARMD_HOSTILE_ROUNDS", "6"))
 
 
 @dataclass(frozen=True)
