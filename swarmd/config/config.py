@@ -58,7 +58,8 @@ def _who_trains_alone_has_no_peers(swarm: Swarm, coordinator: Coordinator) -> Co
         return None
     return Contradiction(
         ("swarm.peers", "coordinator.kind"),
-        "peers are given, but coordinator.kind is solo, which trains alone; use coordinator.kind: clock",
+        "peers are given, but coordinator.kind is solo, which trains alone; take swarm.peers out, or use "
+        "coordinator.kind: clock",
     )
 
 

@@ -31,8 +31,15 @@ def membership(look: Look) -> Iterator[Finding]:
         yield Finding("swarm", "ok" if begun else "warning", waits, None if begun else look.begin("restart"))
         return
     if in_a_swarm(look.config):
+        name, state = swarm.name or swarm.id or swarm.dialect, look.status.get("state")
         role = "helps others to find each other" if look.bootnode else "trains"
-        yield Finding("swarm", "ok", f"the node {role} in the swarm {swarm.name or swarm.id or swarm.dialect}")
+        if look.running:
+            yield Finding("swarm", "ok", f"the node {role} in the swarm {name}")
+        elif state == "failed":
+            yield Finding("swarm", "warning", f"the node is in the swarm {name}, and its last run has failed; "
+                          f"`{look.command('status')}` tells when", look.begin())
+        else:
+            yield Finding("swarm", "ok", f"the node is in the swarm {name}, and does not run now")
         return
     yield Finding("swarm", "ok", "the node is in no swarm and trains alone; `swarmd found NAME` makes a swarm, "
                   "`swarmd join INVITE` joins one")

@@ -19,7 +19,7 @@ from swarmd.config.loading import Pending
 from swarmd.config.swarm import NODES_PER_SHARD
 from swarmd.config.values import Allowed, AnnouncedAddress, Name
 from swarmd.membership.fitting import (
-    NOTHING,
+    clocked,
     config_with,
     configured_peers,
     refuse_a_second_swarm,
@@ -67,11 +67,12 @@ def found(
     for address in announce:
         _check_option("--announce", AnnouncedAddress, address)
     refuse_a_second_swarm(place, None)
-    before = place.load(NOTHING)
+    swarm_id = secrets.token_hex(16)
+    before = place.load(clocked(name, swarm_id))
     settings = _settings(
         Invite(
             name=name,
-            swarm_id=secrets.token_hex(16),
+            swarm_id=swarm_id,
             epoch=float(int(time.time())),
             round_seconds=float(round_seconds),
             shards=before.swarm.shards if nodes is None else math.ceil(nodes / NODES_PER_SHARD),

@@ -21,6 +21,14 @@ NOTHING = Pending(swarm_drop_in.NAME, "")
 """As if this node were in no swarm by its own drop-in."""
 
 
+def clocked(name: str, swarm_id: str) -> Pending:
+    """As if this node were in a swarm of which nothing else is settled: what it says beside that is wanted."""
+    return Pending(
+        swarm_drop_in.NAME,
+        swarm_drop_in.text_of({"swarm": {"name": name, "id": swarm_id}, "coordinator": {"kind": "clock"}}),
+    )
+
+
 def configured_peers(place: Place) -> list[str]:
     """The `swarm.peers` that somebody wrote down by hand: they go on beside those of an invite."""
     found = place.written("swarm.peers", NOTHING)

@@ -81,8 +81,8 @@ RULES = (
         "peers of one who trains alone",
         "swarm:\n  peers: [/ip4/203.0.113.7/tcp/38751/p2p/QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N]\n",
         (
-            ":2: swarm.peers: peers are given, but coordinator.kind is solo, which trains alone; use "
-            "coordinator.kind: clock"
+            ":2: swarm.peers: peers are given, but coordinator.kind is solo, which trains alone; take "
+            "swarm.peers out, or use coordinator.kind: clock"
         ),
     ),
     broken(

@@ -140,6 +140,17 @@ def test_a_node_in_a_swarm_that_does_not_run_is_well_and_says_what_needs_it_to_r
     assert findings["addresses"].result == "warning"
 
 
+def test_of_a_node_that_does_not_run_nobody_says_that_it_trains(tmp_path: Path) -> None:
+    alive = running(in_swarm(tmp_path))
+    for state, told in (("stopped", "does not run now"), ("failed", "its last run has failed")):
+        dead = replace(alive, running=False, status={**alive.status, "state": state})
+        (found,) = doctor_swarm.membership(dead)
+        assert told in found.message and "trains" not in found.message
+        assert found.result == ("warning" if state == "failed" else "ok")
+    (found,) = doctor_swarm.membership(alive)
+    assert found.message.startswith("the node trains in the swarm ")
+
+
 def test_a_key_that_others_can_read_is_found_with_its_fix(tmp_path: Path) -> None:
     found = in_swarm(tmp_path)
     key = found.state / "identity.key"

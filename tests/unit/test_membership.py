@@ -209,6 +209,10 @@ def test_the_peers_that_a_user_has_named_stay_beside_those_of_the_invite(tmp_pat
     assert where.load().swarm.peers == (*made.invite.peers, own)
     change.join(where, made.word)
     assert where.load().swarm.peers == (*made.invite.peers, own)
+    with pytest.raises(ConfigurationError, match=r"config\.yaml:2: swarm\.peers: .* alone; take swarm\.peers out, or"):
+        change.leave(where)
+    founding = place(tmp_path / "d", f"{LISTEN}swarm: {{peers: ['{own}']}}\n")
+    assert own in found(founding).invite.peers and founding.load().swarm.peers == (own,)
 
 
 def test_a_later_list_of_peers_may_add_to_those_of_the_swarm_and_not_stand_in_their_place(tmp_path: Path) -> None:
