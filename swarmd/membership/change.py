@@ -68,7 +68,7 @@ def found(
         _check_option("--announce", AnnouncedAddress, address)
     refuse_a_second_swarm(place, None)
     swarm_id = secrets.token_hex(16)
-    before = place.load(clocked(name, swarm_id))
+    before = place.load(clocked(name, swarm_id, float(round_seconds)))
     settings = _settings(
         Invite(
             name=name,
@@ -125,6 +125,7 @@ def join(place: Place, word: str) -> Member:
             "network.announce: [/ip4/PUBLIC_ADDRESS/tcp/PORT] there if it finds no address of its own"
         )
     refuse_a_second_swarm(place, wanted.swarm_id)
+    place.load(clocked(wanted.name, wanted.swarm_id, wanted.round_seconds))
     secret_file = place.state / swarm_secret.FILE_NAME if wanted.secret is not None else None
     settings = _kept(place, _settings(wanted, secret_file))
     peers = settings["swarm"]["peers"] = list(dict.fromkeys((*wanted.peers, *configured_peers(place))))

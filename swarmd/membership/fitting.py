@@ -21,16 +21,19 @@ NOTHING = Pending(swarm_drop_in.NAME, "")
 """As if this node were in no swarm by its own drop-in."""
 
 
-def clocked(name: str, swarm_id: str) -> Pending:
-    """As if this node were in a swarm of which nothing else is settled: what it says beside that is wanted."""
-    return Pending(
-        swarm_drop_in.NAME,
-        swarm_drop_in.text_of({"swarm": {"name": name, "id": swarm_id}, "coordinator": {"kind": "clock"}}),
-    )
+def clocked(name: str, swarm_id: str, round_seconds: float) -> Pending:
+    """As if this node were in a swarm of which nothing else is settled: what its own files say is wanted, or whether
+    they are in order."""
+    settings: dict[str, dict[str, Any]] = {
+        "swarm": {"name": name, "id": swarm_id},
+        "coordinator": {"kind": "clock", "round_seconds": round_seconds},
+    }
+    return Pending(swarm_drop_in.NAME, swarm_drop_in.text_of(settings))
 
 
 def configured_peers(place: Place) -> list[str]:
-    """The `swarm.peers` that somebody wrote down by hand: they go on beside those of an invite."""
+    """The `swarm.peers` that somebody wrote down by hand: they go on beside those of an invite. The configuration must
+    have been loaded before, which refuses those that are none."""
     found = place.written("swarm.peers", NOTHING)
     # An instance's files come behind those of all nodes, and may so find what a command wrote for all.
     by_hand = found is not None and Path(found.place.rpartition(":")[0]).name != swarm_drop_in.NAME

@@ -114,6 +114,7 @@ class DhtCalls:
     """The asking half of a DHT node.
 
     node_id None: a node that only asks, since nobody could connect to it. stub: of hivemind, for a peer.
+    p2pd_in_doubt: whether p2pd itself does not answer at the moment, which is no peer's failure.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class DhtCalls:
         self.peer_id, self.node_id, self.contacts = peer_id, node_id, contacts
         self.traffic = Traffic()
         self.p2p: P2P | None = None
+        self.p2pd_in_doubt = False
         self.on_new_node: Callable[[int, str], None] = lambda node_id, peer_id: None
         self.info = dht_pb2.NodeInfo()
         self.offer(True)
@@ -159,9 +161,9 @@ class DhtCalls:
         # Whatever a stranger answers, and whatever hivemind makes of it, is that peer's failure and nobody else's.
         except Exception as error:
             _log.debug("peer %s did not answer %s: %s", peer_id, method, type(error).__name__)
-            # But where our own calls took most of its time there was none for it to fail in.
+            # But where our own calls took most of its time, or p2pd had none, it had none to fail in.
             in_vain = not isinstance(error, TimeoutError) or time.monotonic() - sent > timeout / 2
-            if in_vain and self.p2p is p2p:
+            if in_vain and self.p2p is p2p and not self.p2pd_in_doubt:
                 self.contacts.failed(peer_id, forget=method == "rpc_ping")
             return None
         self.traffic.bytes_in += response.ByteSize()

@@ -101,7 +101,9 @@ class SwarmNode:
             settings.identity, sockets.path, settings.listen, settings.announce, settings.relay,
             _one_address_each(settings.peers, peer_id),
         )  # fmt: skip
-        self._supervisor = Supervisor(daemon, self._attach, self._detach, lambda: self._reach.verdict() is False)
+        self._supervisor = Supervisor(
+            daemon, self._attach, self._detach, self._doubt, lambda: self._reach.verdict() is False
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._addresses: tuple[str, ...] = ()
 
@@ -140,6 +142,9 @@ class SwarmNode:
 
     def _detach(self) -> None:
         self._calls.p2p = None
+
+    def _doubt(self, doubtful: bool) -> None:
+        self._calls.p2pd_in_doubt = doubtful
 
     async def _forever(self, work: Any, name: str) -> None:
         while True:

@@ -1,5 +1,6 @@
 """Keeps p2pd running: one that has died, hangs or takes too much memory is replaced by another with the same identity,
-within five seconds; and one that has lost its relay, which would not look for it again.
+within five seconds, or twelve where it computes and does not answer; and one that has lost its relay, which would not
+look for it again.
 """
 
 from __future__ import annotations
@@ -34,17 +35,19 @@ _log = logging.getLogger("swarmd")
 
 
 class Supervisor:
-    """attach: called with each p2pd that was started; detach: when it is lost. hidden: whether this node can be called
-    through a relay only, so that it misses one that is gone. restarts: how often one was replaced.
+    """attach: called with each p2pd that was started; detach: when it is lost; doubt: with True when it does not answer
+    and may only have no time to, and with False when that is settled. hidden: whether this node can be called through a
+    relay only, so that it misses one that is gone. restarts: how often one was replaced.
 
     problem: why there is no p2pd at the moment, in a sentence; "" while there is one.
     """
 
     def __init__(
         self, settings: DaemonSettings, attach: Callable[[Daemon], Awaitable[None]], detach: Callable[[], None],
-        hidden: Callable[[], bool],
+        doubt: Callable[[bool], None], hidden: Callable[[], bool],
     ) -> None:  # fmt: skip
-        self._settings, self._attach, self._detach, self._hidden = settings, attach, detach, hidden
+        self._settings, self._attach, self._detach = settings, attach, detach
+        self._doubt, self._hidden = doubt, hidden
         self.daemon: Daemon | None = None
         self.restarts = 0
         self.problem = ""
@@ -65,10 +68,11 @@ class Supervisor:
         """Watches p2pd and replaces it, for ever."""
         while True:
             daemon = self.daemon
-            if daemon is None or not await self._lives(daemon):
-                await self._replace("has died or hangs")
-            elif (memory := daemon.memory) > _MOST_MEMORY:
+            lives = daemon is not None and await self._lives(daemon)
+            if daemon is not None and (memory := daemon.memory) > _MOST_MEMORY:
                 await self._replace(f"takes {memory >> 20} MiB of memory, {_MOST_MEMORY >> 20} are allowed")
+            elif daemon is None or not lives:
+                await self._replace("has died or hangs")
             elif daemon.without_relay > _NO_RELAY_SECONDS and self._hidden():
                 await self._replace(f"has lost its relay, and has been without one for {daemon.without_relay:.0f} s")
             else:
@@ -77,15 +81,20 @@ class Supervisor:
     async def _lives(self, daemon: Daemon) -> bool:
         """Whether it answers, sooner or later: where it or this process had no time, it is asked again for a while."""
         begun = time.monotonic()
-        while True:
-            then = Activity.of(daemon.pid)
-            answered, in_time = await self._ask(daemon)
-            if answered:
-                return True
-            hangs = in_time and then.idle_since(_BUSY_SHARE * _PROBE_SECONDS)
-            if hangs or not daemon.flows or time.monotonic() - begun > _STARVED_SECONDS:
-                return False
-            await asyncio.sleep(_BEAT_SECONDS)
+        try:
+            while True:
+                then = Activity.of(daemon.pid)
+                answered, in_time = await self._ask(daemon)
+                if answered:
+                    return True
+                hangs = then.stopped or (in_time and then.idle_since(_BUSY_SHARE * _PROBE_SECONDS))
+                late = time.monotonic() - begun > _STARVED_SECONDS
+                if hangs or late or not daemon.flows or daemon.memory > _MOST_MEMORY:
+                    return False
+                self._doubt(True)
+                await asyncio.sleep(_BEAT_SECONDS)
+        finally:
+            self._doubt(False)
 
     @staticmethod
     async def _ask(daemon: Daemon) -> tuple[bool, bool]:

@@ -28,6 +28,11 @@ class Activity:
         for a disk: so does a process that was stopped, or whose threads wait for each other, and one that is gone."""
         return Activity.of(self.pid).spent - self.spent <= most and not _waits(self.pid)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it does nothing now whatever time it is given: by a signal or a debugger, or because it is gone."""
+        return _fields(Path(f"/proc/{self.pid}/stat"))[:1] in ([], ["T"], ["t"], ["Z"], ["X"])
+
 
 def _waits(pid: int) -> bool:
     """Whether one of its threads could go on but for the machine: runnable (R), or in an uninterruptible sleep (D)."""

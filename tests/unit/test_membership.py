@@ -68,6 +68,13 @@ def test_a_founder_is_in_a_swarm_of_its_own(tmp_path: Path) -> None:
     assert where.main.read_text() == LISTEN
 
 
+def test_what_fits_the_rounds_of_the_new_swarm_is_in_order_whatever_those_before_were(tmp_path: Path) -> None:
+    where = place(tmp_path, "network: {listen: [/ip4/203.0.113.7/tcp/38751], gather_seconds: 400}\n")
+    with pytest.raises(ConfigurationError, match="the whole round of 60 seconds"):
+        found(where)
+    assert found(where, round_seconds=900.0).invite.round_seconds == 900.0
+
+
 def test_two_foundings_are_two_swarms(tmp_path: Path) -> None:
     assert found(place(tmp_path / "a")).invite.swarm_id != found(place(tmp_path / "b")).invite.swarm_id
 
@@ -211,6 +218,8 @@ def test_the_peers_that_a_user_has_named_stay_beside_those_of_the_invite(tmp_pat
     assert where.load().swarm.peers == (*made.invite.peers, own)
     with pytest.raises(ConfigurationError, match=r"config\.yaml:2: swarm\.peers: .* alone; take swarm\.peers out, or"):
         change.leave(where)
+    no_address = place(tmp_path / "e", f"{LISTEN}swarm: {{peers: [{{a: b}}]}}\n")
+    refused(no_address, made.word, r"config\.yaml:2: swarm\.peers")
     founding = place(tmp_path / "d", f"{LISTEN}swarm: {{peers: ['{own}']}}\n")
     assert own in found(founding).invite.peers and founding.load().swarm.peers == (own,)
 

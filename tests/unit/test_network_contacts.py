@@ -294,6 +294,21 @@ def test_a_peer_is_not_blamed_for_a_call_that_was_never_sent() -> None:
     asyncio.run(run())
 
 
+def test_no_peer_is_blamed_while_p2pd_itself_does_not_answer() -> None:
+    async def run() -> None:
+        contacts = Contacts(own_node_id=0)
+        calls = DhtCalls(peer(0), 1, contacts, RecordLimits(), lambda p2p, callee: silent)
+        calls.p2p, calls.p2pd_in_doubt = SimpleNamespace(), True  # type: ignore[assignment]
+        assert await calls.call(peer(1), "rpc_find", dht_pb2.FindRequest(), 0.2) is None
+        assert not contacts.paused(peer(1))
+        calls.p2pd_in_doubt = False
+        assert await calls.call(peer(1), "rpc_find", dht_pb2.FindRequest(), 0.2) is None
+        assert contacts.paused(peer(1))
+
+    silent = SimpleNamespace(rpc_find=lambda request: asyncio.Event().wait())
+    asyncio.run(run())
+
+
 def test_one_asker_cannot_have_everything_worked_on_at_once_and_many_cannot_have_too_much() -> None:
     calls = DhtCalls(peer(0), 1, Contacts(own_node_id=0), RecordLimits(), lambda p2p, callee: None)
     reach: Any = SimpleNamespace(relays=False)

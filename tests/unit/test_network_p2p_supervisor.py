@@ -20,7 +20,7 @@ class Asked:
     """A process in p2pd's place, with the answers that are given to `lives`, the last one again and again."""
 
     def __init__(self, pid: int, answers: Iterable[bool], flows: bool = True) -> None:
-        self.pid, self.flows, self.asked = pid, flows, 0
+        self.pid, self.flows, self.asked, self.memory = pid, flows, 0, 0
         self._answers = list(answers)
 
     async def lives(self) -> bool:
@@ -31,18 +31,22 @@ class Asked:
     answers = lives
 
 
-def probed(program: str, answers: Iterable[bool], flows: bool = True) -> tuple[bool, int]:
-    """Whether it counts as living, and how often it was asked."""
+def probed(program: str, answers: Iterable[bool], flows: bool = True, memory: int = 0) -> tuple[bool, int]:
+    """Whether it counts as living, and how often it was asked. Whenever it is settled no doubt is left."""
+    doubts: list[bool] = []
 
     async def nothing(daemon: Any) -> None:
         pass
 
-    supervisor = Supervisor(DaemonSettings(Path("/k"), Path("/s")), nothing, lambda: None, lambda: False)
+    supervisor = Supervisor(DaemonSettings(Path("/k"), Path("/s")), nothing, lambda: None, doubts.append, lambda: False)
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None and process.stdout.readline()
             daemon: Any = Asked(process.pid, answers, flows)
-            return asyncio.run(supervisor._lives(daemon)), daemon.asked
+            daemon.memory = memory
+            lives = asyncio.run(supervisor._lives(daemon))
+            assert doubts == [True] * (daemon.asked - 1) + [False]
+            return lives, daemon.asked
         finally:
             process.kill()
 
@@ -64,3 +68,7 @@ def test_who_computes_without_an_end_hangs_as_well(monkeypatch: pytest.MonkeyPat
 
 def test_whose_pipe_is_broken_is_not_asked_again() -> None:
     assert probed(COMPUTES, [False, True], flows=False) == (False, 1)
+
+
+def test_who_takes_too_much_memory_is_not_given_time() -> None:
+    assert probed(COMPUTES, [False, True], memory=p2p_supervisor._MOST_MEMORY + 1) == (False, 1)

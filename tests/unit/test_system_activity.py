@@ -45,9 +45,11 @@ def test_who_sleeps_or_was_stopped_is_idle() -> None:
         while not Activity.of(pid).idle_since():
             time.sleep(0.05)
         assert Activity.of(pid).idle_since()
+        assert not Activity.of(pid).stopped
     with running(COMPUTES_IN_A_THREAD) as pid:
+        assert not Activity.of(pid).stopped
         stop(pid)
-        assert Activity.of(pid).idle_since()
+        assert Activity.of(pid).idle_since() and Activity.of(pid).stopped
 
 
 def test_who_computes_in_any_thread_is_not_idle_and_what_it_computed_counts_when_it_rests() -> None:
@@ -66,5 +68,5 @@ def test_who_is_gone_is_idle() -> None:
         then = Activity.of(pid)
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        assert then.idle_since()
-    assert then.idle_since() and Activity.of(pid).spent == 0.0
+        assert then.idle_since() and then.stopped
+    assert then.idle_since() and then.stopped and Activity.of(pid).spent == 0.0
