@@ -191,7 +191,17 @@ class SwarmNode:
         stored = await asyncio.gather(
             *(self._calls.store(peer_id, place, {subkey: (wrapped, expires)}, timeout) for _, peer_id in nearest)
         )
-        return any(answer == [True] for answer in stored)
+        if any(answer == [True] for answer in stored):
+            return True
+        # A record that was handed over as soon as the node was met is not taken a second time: it may be there already.
+        refusing = [peer_id for (_, peer_id), answer in zip(nearest, stored, strict=True) if answer == [False]]
+        timeout = max(0.1, min(_STORE_SECONDS, end - time.monotonic()))
+        return any(await asyncio.gather(*(self._has(peer, place, subkey, wrapped, timeout) for peer in refusing)))
+
+    async def _has(self, peer_id: str, place: int, subkey: str, value: bytes, timeout: float) -> bool:
+        """Whether a peer has this very record; value: as it lies in a store."""
+        found = await self._calls.find(peer_id, [place], timeout)
+        return found is not None and any(record[:2] == (subkey, value) for record in found[place].records)
 
     async def gather(self, keys: Sequence[str], deadline: float) -> dict[str, dict[str, tuple[bytes, float]]]:
         """key -> subkey -> (value, expiration): all that was found within `deadline` seconds, of every key asked for.

@@ -85,6 +85,23 @@ def test_a_stock_node_and_ours_read_each_others_records():
     asyncio.run(run())
 
 
+def test_a_record_that_its_keeper_has_already_counts_as_published():
+    """As it does after it was handed over to a node that was just met."""
+
+    async def run() -> None:
+        async with swarm() as s:
+            stock = await s.stock()
+            ours = await s.ours(peers=(await address_of(stock),))
+            ours.allow([KEY])
+            await until(lambda: ours.connected_peers == 1)
+            expires = time.time() + 600
+            for _ in range(2):  # a stock node says of the second one that it has not taken it
+                assert await ours.publish(KEY, ours.peer_id, b"from ours", expires, 10)
+            assert await ours.publish(KEY, ours.peer_id, b"another", expires + 1, 10)
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("ahead", [30.0, -30.0])
 def test_a_peer_whose_clock_is_off_is_told_with_how_far_and_which_way(ahead: float, monkeypatch: pytest.MonkeyPatch):
     # What stock nodes go by. This one is the first of its swarm: none joins where clocks are so far from its own.
