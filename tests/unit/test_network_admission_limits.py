@@ -11,6 +11,7 @@ import pytest
 
 from swarmd.network import admission as admission_module
 from swarmd.network.admission_rules import RawRecord
+from swarmd.network.looked_at import in_turns
 from swarmd.network.refusals import Reason, Refused
 from swarmd.network.reputation import GOOD, Reputation
 from tests.hostile.admitting import admission, attacker, dialect_named, others, victim
@@ -40,13 +41,13 @@ def test_a_call_ends_when_its_answer_must_be_there() -> None:
 
 
 def test_those_whose_groups_were_taken_before_are_looked_at_in_turns_with_newcomers() -> None:
-    admitting = admission(OWN)
+    admitting, rng = admission(OWN), random.Random(1)
     admitting.admit([good(victim)], ROUND, NOW)
     flood = [good(author, ROUND + 1) for author in (attacker, *others)]
     for _ in range(20):
-        assert admitting._in_turns([*flood, good(victim, ROUND + 1)])[0].subkey == victim.peer_id
+        assert in_turns([*flood, good(victim, ROUND + 1)], admitting.reputation, rng)[0].subkey == victim.peer_id
     admitting.admit([good(others[0])], ROUND, NOW)
-    ordered = admitting._in_turns([*flood, good(victim, ROUND + 1)])
+    ordered = in_turns([*flood, good(victim, ROUND + 1)], admitting.reputation, rng)
     assert [raw.subkey in (victim.peer_id, others[0].peer_id) for raw in ordered[:4]] == [True, False, True, False]
 
 

@@ -39,8 +39,8 @@ def test_first_come_those_with_records_then_the_merely_connected_then_those_who_
     admitting.admit([good(author) for author in (attacker, victim)], ROUND, NOW)
     admitting.report(attacker.peer_id, "implausible", NOW, 40)
     stranger, rubbish = others[0].peer_id, others[1].peer_id
-    admitting._accounts.refuse(rubbish, "not-decodable", 7)
-    admitting._accounts.refuse("no peer id", "not-decodable", 7)
+    admitting._verdicts.accounts.refuse(rubbish, "not-decodable", 7)
+    admitting._verdicts.accounts.refuse("no peer id", "not-decodable", 7)
     address = "/ip4/192.0.2.7/tcp/38751"
     found = rows(admitting, [seen(stranger, address, skew=0.1234), seen(victim.peer_id)], NOW)
     assert [list(row) for row in found] == [KEYS] * 4
