@@ -56,6 +56,7 @@ def begin(config: Config, state: Path, rounds: int | None, config_path: Path | N
     except ConfigurationError as error:
         service.failed(str(error), errno.EINVAL)
         raise
+    # Whatever it is goes on from here; the service manager is told of it first.
     except Exception as error:
         service.status(f"failed: {error}")
         raise

@@ -133,9 +133,9 @@ def _run(options: argparse.Namespace) -> int:
         return begin(config, state_directory(options.state), options.rounds, options.config)
     except (ConfigurationError, RestartableError):
         raise
+    # A fault of this program, a library or the machine: the trace for people, and for the service manager the code that
+    # says that a restart is worth trying.
     except Exception as error:
-        # A fault of this program, a library or the machine: the trace for people, and for the service manager the
-        # code that says that a restart is worth trying.
         crashed(error)
         return EXIT_RESTART
 

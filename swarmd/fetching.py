@@ -36,6 +36,7 @@ def fetch(name: str, config_path: Path | None, progress: Callable[[int], None]) 
     ) as process:  # fmt: skip
         try:
             code = _watched(process, cache, progress)
+        # Whatever ends the wait, Ctrl-C too, ends the process that is waited for.
         except BaseException:
             process.kill()
             raise

@@ -27,7 +27,7 @@ from swarmd.monitor.status import (
 from swarmd.monitor.summary import summary
 from swarmd.network.refusals import Reason
 from swarmd.system.events import event
-from swarmd.system.memory import rss_bytes
+from swarmd.system.memory import rss_bytes, rss_bytes_if_any
 
 _MIB = 1024 * 1024
 # The status file is as old as this at most while something happens, and else, when only time and memory change.
@@ -216,7 +216,7 @@ class Reporter:
         )
 
     def _used(self) -> int:
-        return rss_bytes() + sum(_rss_of_child(child.pid) for child in self._children().values())
+        return rss_bytes() + sum(rss_bytes_if_any(child.pid) for child in self._children().values())
 
 
 def _of_peers(row: ExchangeRow | None) -> str:
@@ -251,10 +251,3 @@ def _when(round: int) -> str:
 
 def _shown(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
-
-
-def _rss_of_child(pid: int) -> int:
-    try:
-        return rss_bytes(pid)
-    except ProcessLookupError:
-        return 0  # it ended just now and is about to be replaced

@@ -17,7 +17,7 @@ from swarmd.system.exits import ConfigurationError
 from swarmd.tasks.mix import ENVIRONMENT
 from swarmd.unbuilt import refuse_what_is_not_built
 
-NOTHING = Pending(swarm_drop_in.NAME, "")
+_NOTHING = Pending(swarm_drop_in.NAME, "")
 """As if this node were in no swarm by its own drop-in."""
 
 
@@ -34,7 +34,7 @@ def clocked(name: str, swarm_id: str, round_seconds: float) -> Pending:
 def configured_peers(place: Place) -> list[str]:
     """The `swarm.peers` that somebody wrote down by hand: they go on beside those of an invite. The configuration must
     have been loaded before, which refuses those that are none."""
-    found = place.written("swarm.peers", NOTHING)
+    found = place.written("swarm.peers", _NOTHING)
     # An instance's files come behind those of all nodes, and may so find what a command wrote for all.
     by_hand = found is not None and Path(found.place.rpartition(":")[0]).name != swarm_drop_in.NAME
     return list(found.value) if found is not None and by_hand and isinstance(found.value, list) else []
@@ -75,7 +75,7 @@ def _refuse_fewer_peers(place: Place, config: Config, alone: Config, pending: Pe
 
 def _refuse_an_own_environment(place: Place, config: Config) -> None:
     if config.tasks.environment != ENVIRONMENT:
-        found = place.written("tasks.environment", NOTHING)
+        found = place.written("tasks.environment", _NOTHING)
         raise ConfigurationError(
             f"{found.place if found else place.main}: tasks.environment is {config.tasks.environment}, whose tasks no "
             "other node could make anew to check what was answered, so nothing would be exchanged; a swarm needs "
@@ -86,7 +86,7 @@ def _refuse_an_own_environment(place: Place, config: Config) -> None:
 def refuse_a_second_swarm(place: Place, swarm_id: str | None) -> None:
     """swarm_id: the one to join, which may be the node's own; None: a new one."""
     own = place.written("swarm.id") if os.path.lexists(place.drop_in) else None
-    current = own if own is not None and own.value is not None else place.written("swarm.id", NOTHING)
+    current = own if own is not None and own.value is not None else place.written("swarm.id", _NOTHING)
     if current is None or current.value is None or str(current.value) == swarm_id:
         return
     leaving = f"swarmd leave {place.options}".rstrip()

@@ -121,6 +121,7 @@ class SwarmNode:
         node = cls(settings, peer_id, sockets, genuine)
         try:
             await node._supervisor.start()
+        # Whatever ends the start, being cancelled too, leaves no directory behind.
         except BaseException:
             sockets.close()
             raise
@@ -193,10 +194,11 @@ class SwarmNode:
         )
         if any(answer == [True] for answer in stored):
             return True
-        # A record that was handed over as soon as the node was met is not taken a second time: it may be there already.
+        # A stock node takes no record a second time, and this one was handed over if it was met just now. One is asked
+        # and no more: where a flood fills the key each answers with megabytes.
         refusing = [peer_id for (_, peer_id), answer in zip(nearest, stored, strict=True) if answer == [False]]
         timeout = max(0.1, min(_STORE_SECONDS, end - time.monotonic()))
-        return any(await asyncio.gather(*(self._has(peer, place, subkey, wrapped, timeout) for peer in refusing)))
+        return bool(refusing) and await self._has(refusing[0], place, subkey, wrapped, timeout)
 
     async def _has(self, peer_id: str, place: int, subkey: str, value: bytes, timeout: float) -> bool:
         """Whether a peer has this very record; value: as it lies in a store."""

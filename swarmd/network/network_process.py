@@ -24,7 +24,7 @@ from swarmd.system.child import Child, ChildKeeper, start_child
 from swarmd.system.events import event
 from swarmd.system.exits import ConfigurationError
 from swarmd.system.link import LinkError, LinkProtocolError, LinkTimeout, pack_frame
-from swarmd.system.memory import rss_bytes
+from swarmd.system.memory import rss_bytes_if_any
 
 MODULE = "swarmd.network.process"
 _PING_SECONDS = 1.0
@@ -227,7 +227,7 @@ class NetworkProcess:
             if silence > _BUSY_SILENCE_SECONDS or (silence > _SILENCE_SECONDS and then.idle_since()):
                 raise LinkTimeout(f"it did not answer for {silence:.1f} s")
             if now - pinged >= _PING_SECONDS:
-                if (used := _resident_bytes(child)) > _MOST_BYTES:
+                if (used := rss_bytes_if_any(child.pid)) > _MOST_BYTES:
                     raise LinkError(f"it uses {used // 2**20} MiB of memory")
                 pinged = now
                 child.link.send({"call": "ping", "id": 0}, _SEND_SECONDS)
@@ -286,10 +286,3 @@ def _state_in(answer: Any, key: str) -> NetworkState:
         return NetworkState.from_message(answer[key])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise LinkProtocolError(f"what came is no state: {error!r}") from error
-
-
-def _resident_bytes(child: Child) -> int:
-    try:
-        return rss_bytes(child.pid)
-    except ProcessLookupError:
-        return 0  # it ended just now, which its link tells

@@ -26,6 +26,7 @@ from swarmd.network.hivemind_dht import DEFAULT_MAX_MSG_SIZE, P2P, Multiaddr, P2
 from swarmd.network.p2pd_arguments import DaemonSettings, arguments
 from swarmd.network.p2pd_control import ConnectedPeer, PendingCalls, Pulse, address_text, ask
 from swarmd.system.child import die_with
+from swarmd.system.memory import rss_bytes_if_any
 
 _LONGEST_LINE = 400
 _START_SECONDS = 15.0
@@ -37,7 +38,6 @@ _END_SECONDS = 2.0
 # Strangers' connections and streams take p2pd's memory, and the kernel, where the service's is used up, ends the
 # training with it. Go's collector works harder beyond this (pkg.go.dev/runtime, GOMEMLIMIT); it is no hard limit.
 _MEMORY = "256MiB"
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 # /p2p, a length, a CID of version 1 for a libp2p key, then the multihash (SHA-256, or the key itself).
 _ID_AS_CID = re.compile(rb"\xa5\x03(.)\x01\x72(?=\x12\x20|\x00\x24)", re.DOTALL)
@@ -139,6 +139,7 @@ class Daemon(P2P):
         except EOFError as error:
             await self.kill()
             raise P2PDaemonError("p2pd has ended while it was starting") from error
+        # Whatever ends the start, being cancelled too, leaves no p2pd behind.
         except BaseException:
             await self.kill()
             raise
@@ -165,11 +166,8 @@ class Daemon(P2P):
 
     @property
     def memory(self) -> int:
-        """Bytes of it that are in memory (proc_pid_statm(5)); 0 for a process that has ended."""
-        try:
-            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE
-        except (FileNotFoundError, ProcessLookupError):
-            return 0
+        """Bytes of it that are in memory; 0 for a process that has ended."""
+        return rss_bytes_if_any(self.pid)
 
     async def ended(self) -> None:
         """Returns when the process has ended."""

@@ -138,6 +138,7 @@ class Supervisor:
         daemon = await Daemon.launch(self._settings)
         try:
             await self._attach(daemon)
+        # Whatever ends this, being cancelled too, leaves no p2pd behind that nobody watches.
         except BaseException:
             await daemon.kill()
             raise

@@ -55,7 +55,7 @@ def arguments(settings: DaemonSettings, control: Multiaddr) -> list[str]:
         "relayDiscovery": 0,
         "quic": 0,
         # With Noise, which p2pd prefers, both sides make an RSA signature for each connection; with TLS (libp2p specs,
-        # tls/tls.md) one is made when p2pd starts, and a connection costs half the CPU. Whatever hivemind starts
+        # tls/tls.md) one is made when p2pd starts, and connections cost less CPU. Whatever hivemind starts
         # understands both.
         "tls": 1,
         "noise": 0,

@@ -35,6 +35,14 @@ def rss_bytes(pid: int | None = None) -> int:
     return int(fields[1]) * _PAGE
 
 
+def rss_bytes_if_any(pid: int) -> int:
+    """The same of a child, which may end at any time: 0 for one that is gone."""
+    try:
+        return rss_bytes(pid)
+    except ProcessLookupError:
+        return 0
+
+
 @dataclass(frozen=True)
 class LimitedGroup:
     """A control group above this process that has a limit.
