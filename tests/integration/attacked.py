@@ -5,10 +5,15 @@ from __future__ import annotations
 import copy
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.integration import saved
+import pytest
+
+from tests.integration import audited, saved
+from tests.integration.node import Preloaded
 from tests.integration.swarm import Member
 
 FALSE = (
@@ -16,6 +21,23 @@ FALSE = (
     "completion in the gradient",
 )  # fmt: skip
 """What can be falsified."""
+
+
+@contextmanager
+def audited_members(folder: Path, number: int) -> Iterator[tuple[list[Member], Path]]:
+    """So many members, not started yet, and where those write down what they train on (see `audited`); ended behind."""
+    trained = folder / "trained"
+    trained.mkdir()
+    with pytest.MonkeyPatch.context() as changes:
+        changes.setenv(audited.FOLDER, str(trained))
+        preloaded = Preloaded("tests.integration.audited")
+        members = [Member(folder, each, preloaded) for each in range(number)]
+        try:
+            yield members, trained
+        finally:
+            for member in members:
+                member.stop()
+            preloaded.close()
 
 
 def rounds_since(member: Member, first: int) -> int:

@@ -15,7 +15,7 @@ from hivemind.dht import protocol as stock_protocol
 from swarmd.network import bootstrap
 from swarmd.network.p2p_daemon import PortTaken, check_ports
 from swarmd.system.exits import ConfigurationError
-from tests.integration.dht_nodes import address_of, free_port, swarm, until, within
+from tests.integration.dht_nodes import Swarm, address_of, free_port, swarm, until, within
 
 KEY = "7"
 # Half of the longest ping is the error of a skew, which the pauses of a busy machine come on top of.
@@ -55,13 +55,19 @@ def bound(pid: int, kind: str) -> dict[int, tuple[str, int]]:
     return found
 
 
+async def stock_and_ours(s: Swarm):
+    """A stock node, and one of ours that is connected to it and keeps records under KEY."""
+    stock = await s.stock()
+    ours = await s.ours(peers=(await address_of(stock),))
+    ours.allow([KEY])
+    await until(lambda: ours.connected_peers == 1)
+    return stock, ours
+
+
 def test_a_stock_node_and_ours_read_each_others_records():
     async def run() -> None:
         async with swarm() as s:
-            stock = await s.stock()
-            ours = await s.ours(peers=(await address_of(stock),))
-            ours.allow([KEY])
-            await until(lambda: ours.connected_peers == 1)
+            stock, ours = await stock_and_ours(s)
             expires = time.time() + 600
             assert await ours.publish(KEY, ours.peer_id, b"from ours", expires, 10)
             assert await within(10, stock.store(KEY, b"from stock", expires, subkey=str(stock.peer_id)))
@@ -90,10 +96,7 @@ def test_a_record_that_its_keeper_has_already_counts_as_published():
 
     async def run() -> None:
         async with swarm() as s:
-            stock = await s.stock()
-            ours = await s.ours(peers=(await address_of(stock),))
-            ours.allow([KEY])
-            await until(lambda: ours.connected_peers == 1)
+            stock, ours = await stock_and_ours(s)
             expires = time.time() + 600
             for _ in range(2):  # a stock node says of the second one that it has not taken it
                 assert await ours.publish(KEY, ours.peer_id, b"from ours", expires, 10)

@@ -16,12 +16,11 @@ from typing import Any
 import pytest
 
 from swarmd.network.identity import load_or_create
-from tests.integration import audited
-from tests.integration.attacked import FALSE, falsified, refusals, rounds_since
+from tests.integration.attacked import FALSE, audited_members, falsified, refusals, rounds_since
 from tests.integration.audit import Account, lines_of
 from tests.integration.audit_legacy import LegacyJudge
 from tests.integration.hostile_peers import HostilePeers, Settings
-from tests.integration.node import Preloaded, until
+from tests.integration.node import until
 from tests.integration.swarm import Member, all_train_on
 
 NODES = 2
@@ -59,18 +58,8 @@ class Trial:
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     folder = tmp_path_factory.mktemp("legacy")
-    trained = folder / "trained"
-    trained.mkdir()
-    with pytest.MonkeyPatch.context() as changes:
-        changes.setenv(audited.FOLDER, str(trained))
-        preloaded = Preloaded("tests.integration.audited")
-        members = [Member(folder, number, preloaded) for number in range(NODES)]
-        try:
-            yield attacked(members, folder, trained)
-        finally:
-            for member in members:
-                member.stop()
-            preloaded.close()
+    with audited_members(folder, NODES) as (members, trained):
+        yield attacked(members, folder, trained)
 
 
 def attacked(members: list[Member], folder: Path, trained: Path) -> Trial:
