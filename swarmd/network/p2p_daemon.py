@@ -23,7 +23,7 @@ from typing import Any
 
 from swarmd.network.addresses import is_circuit
 from swarmd.network.hivemind_dht import DEFAULT_MAX_MSG_SIZE, P2P, Multiaddr, P2PDaemonError, p2pclient
-from swarmd.network.p2pd_arguments import DaemonSettings, arguments
+from swarmd.network.p2pd_arguments import CONFIGURATION, DaemonSettings, arguments
 from swarmd.network.p2pd_control import ConnectedPeer, PendingCalls, Pulse, address_text, ask
 from swarmd.system.child import die_with
 from swarmd.system.memory import rss_bytes_if_any
@@ -103,7 +103,7 @@ class Daemon(P2P):
         self._client_listen_maddr = Multiaddr(f"/unix{settings.sockets}/client-{name}.sock")
         self._child = await asyncio.create_subprocess_exec(
             *arguments(settings, self._daemon_listen_maddr),
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env={
@@ -119,6 +119,8 @@ class Daemon(P2P):
             start_new_session=True,
             preexec_fn=partial(die_with, os.getpid()),
         )
+        self._child.stdin.write(CONFIGURATION)
+        self._child.stdin.close()
         self._alive = True
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._reader_task = asyncio.create_task(self._read_outputs(ready))

@@ -7,6 +7,13 @@ from pathlib import Path
 
 from swarmd.network.hivemind_dht import DEFAULT_MAX_MSG_SIZE, Multiaddr, p2pd_path
 
+CONFIGURATION = b'{"Relay": {"Enabled": false}}'
+"""What p2pd reads from its standard input: its own settings, which the command line changes, have relaying on.
+
+-relay=0 does not turn it off. p2pd would relay for all who ask, and hold a table of the internet's networks for that:
+half of its memory, and most of what its garbage collector goes through every two minutes.
+"""
+
 
 @dataclass(frozen=True)
 class DaemonSettings:
@@ -26,9 +33,13 @@ class DaemonSettings:
 
 
 def arguments(settings: DaemonSettings, control: Multiaddr) -> list[str]:
-    """p2pd's command line (p2pd -help). No -bootstrapPeers: with one that is away it does not start at all."""
+    """p2pd's command line (p2pd -help); it waits for CONFIGURATION then.
+
+    No -bootstrapPeers: with one that is away it does not start at all.
+    """
     relays = settings.relays if settings.relay else ()
     given = {
+        "i": 1,
         "id": settings.identity,
         "listen": control,
         "hostAddrs": ",".join(settings.listen) or None,
