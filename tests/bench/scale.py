@@ -4,7 +4,8 @@
 
 Every node is real: a DHT node with a p2pd of its own, several of them in a Python process. Run as root: it moves into
 network and process namespaces of its own, so that what loopback carries is theirs alone, and all ends with it. What
-does not fit into memory beside the rest can be measured by itself: --json keeps it, --merge puts it into the report.
+does not fit into memory beside the rest can be measured by itself: --json keeps it, --merge puts it into the report,
+where swarms of one scheme and size are taken together.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from swarmd.system.startup import prepare_process
 
 prepare_process()
 
-from tests.bench.scale_measured import Measured, Plan, read  # noqa: E402  (the environment comes first)
+from tests.bench.scale_measured import Measured, Plan, pooled, read  # noqa: E402  (the environment comes first)
 from tests.bench.scale_memory import available_gib, first_of_all_to_go, needed_gib  # noqa: E402
 from tests.bench.scale_report import report  # noqa: E402
 from tests.bench.scale_settings import NODES_PER_PROCESS  # noqa: E402
@@ -61,7 +62,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 def _write(options: argparse.Namespace, results: list[Measured], wire: str = "") -> None:
     """After each swarm: a run that is broken off has told what it found."""
-    text = report(results, _shown(options), options.note, wire)
+    text = report(pooled(results), _shown(options), options.note, wire)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(text)

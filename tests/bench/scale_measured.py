@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.bench.scale_settings import DEFAULT_SAMPLE, NODES_PER_PROCESS, SAMPLE
@@ -67,7 +69,8 @@ class Measured:
     that took longer than round_seconds. gathers: seconds of each. found: records that each of them read. stored:
     whether publishing succeeded, each time. publishing, gathering, resting: costs of each round's parts. idle: costs of
     idle_seconds without a round, each. connections: of a node, before and after the counted rounds. resident, daemons:
-    MiB of a node, of its p2pd. The defaults are those of runs that did not have the field yet.
+    MiB of a node, of its p2pd. swarms: whose figures these are (see `pooled`). The defaults are those of runs that did
+    not have the field yet.
     """
 
     scheme: str
@@ -94,6 +97,7 @@ class Measured:
     connections: list[float] = field(default_factory=list)
     per_process: int = NODES_PER_PROCESS
     gogc: int = 0
+    swarms: int = 1
 
     @property
     def conditions(self) -> Conditions:
@@ -118,6 +122,31 @@ def planned(scheme: str, nodes: int, plan: Plan) -> Measured:
         scheme, nodes, plan.window(nodes), plan.warm_up, round_seconds=plan.round_seconds,
         per_process=plan.per_process, gogc=plan.gogc if scheme == "stock" else 0,
     )  # fmt: skip
+
+
+def pooled(results: Sequence[Measured]) -> list[Measured]:
+    """The results, with those of one scheme and size, measured alike and to the end, as one: their rounds together.
+
+    Four swarms of 40 nodes at a time load a machine as one of 160 does, which one of 40 by itself does not.
+    """
+    alike: dict[Any, list[Measured]] = {}
+    for one in results:
+        whole = (one.scheme, one.nodes, one.conditions, one.warm_up, one.idle_seconds)
+        alike.setdefault(id(one) if one.error or not one.gathers else whole, []).append(one)
+    return [_together(swarms) if len(swarms) > 1 else swarms[0] for swarms in alike.values()]
+
+
+def _together(swarms: Sequence[Measured]) -> Measured:
+    summed = ("rounds", "seconds", "late", "swarms")
+    meant = ("resident", "daemons", "record_bytes")
+    joined = ("gathers", "found", "stored", "publishing", "gathering", "resting", "idle", "loads")
+    return replace(
+        swarms[0],
+        connections=[statistics.fmean(counts) for counts in zip(*(one.connections for one in swarms), strict=True)],
+        **{name: sum(getattr(one, name) for one in swarms) for name in summed},
+        **{name: statistics.fmean(getattr(one, name) for one in swarms) for name in meant},
+        **{name: [value for one in swarms for value in getattr(one, name)] for name in joined},
+    )
 
 
 def read(entry: dict[str, Any]) -> Measured:

@@ -31,6 +31,8 @@ _ROUNDS = 5
 _ABOUT_RATIOS = """\
 Ratios of figures under the same conditions only. "?": one of both cannot be told from nothing. "-": not measured,
 or of rounds that did not last equally long."""
+_ABOUT_SWARMS = """
+- swarms: so many of that size, their rounds taken together."""
 _ABOUT_GOGC = """
 - GOGC: p2pd of these stock nodes was told to collect its garbage sooner than by default (100), since with it they did
   not fit into this machine: in their favour in memory, to their cost in CPU."""
@@ -75,7 +77,8 @@ counted, {_warm_up(results)}, in which connections are made.{note}
   p2pd's alone. connections: of a node, before and after the counted rounds. Seconds depend on the load: that all nodes
   share these cores makes them grow with their number, whatever each has to do; CPU and bytes do not.
 - ±: one standard error, from how the rounds differ, and the parts of the idle time; nothing where there is one
-  only.{_ABOUT_GOGC if any(one.gogc for one in results) else ""}"""
+  only.{_ABOUT_SWARMS if any(one.swarms > 1 for one in results) else ""}\
+{_ABOUT_GOGC if any(one.gogc for one in results) else ""}"""
 
 
 def _warm_up(results: Sequence[Measured]) -> str:
@@ -96,7 +99,8 @@ def _title(one: Measured) -> str:
     """The scheme, and what was not as it is elsewhere."""
     gogc = f", GOGC={one.gogc}" if one.gogc else ""
     shared = f", {one.per_process} a process" if one.per_process != NODES_PER_PROCESS else ""
-    return _TITLES[one.scheme] + gogc + shared
+    swarms = f", {one.swarms} swarms" if one.swarms > 1 else ""
+    return _TITLES[one.scheme] + gogc + shared + swarms
 
 
 def _ratios(results: Sequence[Measured]) -> str:

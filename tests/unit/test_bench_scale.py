@@ -13,7 +13,7 @@ import pytest
 from tests.bench import scale_memory
 from tests.bench.scale_costs import children, cpu_seconds
 from tests.bench.scale_figures import Figure, cpu, of_a_round, ratio, without_idle
-from tests.bench.scale_measured import Cost, Measured, Plan, planned, read
+from tests.bench.scale_measured import Cost, Measured, Plan, planned, pooled, read
 from tests.bench.scale_memory import OutOfMemory, check_memory, needed_gib, sleep_until
 from tests.bench.scale_report import report
 
@@ -85,6 +85,26 @@ def test_rounds_that_took_longer_than_planned_are_named_and_their_cpu_is_not_com
     many.late = 1
     assert ratio("CPU", many, few) == ratio("CPU without idle", many, few) == "-"
     assert "1 of them took longer than that" in report([few, many], "")
+
+
+def test_swarms_of_one_size_measured_alike_are_one_result_and_no_others():
+    swarms = [measured("swarmd", 40), measured("swarmd", 40, cpus=(2.0, 2.2)), measured("swarmd", 40, cpus=(3.0, 3.2))]
+    for swarm, connections in zip(swarms, (38.0, 39.0, 40.0), strict=True):
+        swarm.connections = [connections, connections + 1]
+    other = [
+        measured("swarmd", 160),
+        measured("stock", 40),
+        measured("swarmd", 40, dataclasses.replace(PLAN, spread=0.2)),
+    ]
+    failed = planned("swarmd", 40, PLAN)
+    failed.error = "it did not start"
+    together, *rest = pooled([*swarms, *other, failed])
+    assert rest == [*other, failed]
+    assert (together.swarms, together.rounds, together.seconds) == (3, 6, 360.0)
+    assert len(together.gathers) == len(together.stored) == 120 and len(together.idle) == 6
+    assert of_a_round(together, cpu).value == pytest.approx(2.1) and together.resident == 100.0
+    assert together.connections == [39.0, 40.0]
+    assert "| 40 | swarmd, 3 swarms |" in report([together], "")
 
 
 def test_results_are_read_back_also_those_of_before_rounds_had_a_length():
