@@ -75,7 +75,8 @@ counted, {_warm_up(results)}, in which connections are made.{note}
   p2pd; records are made by another process and not checked; what the nodes do anyway in that time is counted ("idle").
   bytes: over loopback with all headers, as many in as out. memory: Pss of p2pd and a share of Python's, in brackets
   p2pd's alone. connections: of a node, before and after the counted rounds. Seconds depend on the load: that all nodes
-  share these cores makes them grow with their number, whatever each has to do; CPU and bytes do not.
+  share these cores makes them grow with their number, whatever each has to do; bytes do not, and CPU does the other
+  way round: on a machine that idles each small piece of work wakes a core.
 - ±: one standard error, from how the rounds differ, and the parts of the idle time; nothing where there is one
   only.{_ABOUT_SWARMS if any(one.swarms > 1 for one in results) else ""}\
 {_ABOUT_GOGC if any(one.gogc for one in results) else ""}"""
