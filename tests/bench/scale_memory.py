@@ -13,7 +13,7 @@ KEPT_GIB = 1.5
 
 # At most, in runs of 10 to 160 nodes while they read. Stock hivemind loads torch, into every process.
 _PYTHON_MIB = {"swarmd": (33.0, 1.5), "default": (33.0, 2.5), "stock": (170.0, 8.0)}  # a process, and each node in it
-_P2PD_MIB = {"swarmd": 88.0, "default": 92.0, "stock": 115.0, "stock, GOGC": 90.0}
+_P2PD_MIB = {"swarmd": 60.0, "default": 70.0, "stock": 115.0, "stock, GOGC": 90.0}
 _LOOK_SECONDS = 1.0
 
 

@@ -45,13 +45,13 @@ What {_NODES:,} nodes with records of 6 kB mean for one of them, in a round, whe
   are asked for one key at most.
 - Connections: p2pd keeps 256 to {_MOST_CONNECTIONS} (its connection manager). A read calls some forty nodes; with 160
   nodes all are connected already, with {_NODES:,} hardly any, and each then costs a search for its address in libp2p's
-  own DHT, two or three round trips and a handshake. Made and closed again a connection takes 7 ms of CPU where it
-  begins and 6 ms at the other end (200 times between two p2pds, 2026-11-29): half a CPU-second a round for the calls of
-  both directions. That is a constant, but one that the figures above do not hold. To keep it costs as much in 7
-  minutes, so that with rounds of 300 s a connection is worth keeping where it is used in two rounds of three.
+  own DHT, two or three round trips and a handshake. Made and closed again a connection takes 6 ms of CPU where it
+  begins and 5 ms at the other end (`python -m tests.bench.connection`, 2026-11-29): half a CPU-second a round for the
+  calls of both directions. That is a constant, but one that the figures above do not hold. To keep one of many costs
+  as much in 5 minutes, so that with rounds of {_ROUND_SECONDS} s one is worth keeping if it is used in each.
 - What a connection costs p2pd while nothing goes over it (keep-alives of both sides) is most of what a node costs idle,
-  and grows until there are as many as it keeps: about a millisecond of CPU a minute for each, half a CPU-second a
-  minute for {_MOST_CONNECTIONS}, a hundredth of a core.
+  and grows until there are as many as it keeps: a millisecond of CPU a minute for each (one alone, 2), half a
+  CPU-second a minute for {_MOST_CONNECTIONS}, a hundredth of a core.
 - Pings: one in five seconds for each node that has heard of 16 others in the last 40, whatever the size of the swarm,
   and those who did not answer a search until they do or are forgotten."""
 
