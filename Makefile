@@ -39,8 +39,12 @@ run: $(READY) ## train; state is kept in .run, so that the next run goes on (ROU
 # first, because the wheels fetched for it are the ones that .venv is made of.
 SYSTEM_NEEDS := $(if $(filter 0,$(shell id -u)),system-needs)
 
+# Unit tests two at a time, the rest one by one (tests/conftest.py); with ARGS='-n 0 ...' all one by one. A test that
+# hangs ends its worker, and so the run: in another worker it would hang again.
+PYTEST := $(VENV_PYTHON) -m pytest -n 2 --max-worker-restart 0
+
 test: $(SYSTEM_NEEDS) .venv/ready-dev ## all tests but test-vm; as root also those of the .deb under systemd, others skip them
-	@$(VENV_PYTHON) -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 # faulthandler_timeout=: a sound test takes longer beside other work than the 900 s of setup.cfg.
 test-vm: system-needs .venv/ready-dev ## the .deb in a virtual machine with cgroup v2 (qemu without KVM; as root)
@@ -54,7 +58,7 @@ system-needs:
 	@packaging/build-deb
 
 test-unit: .venv/ready-dev ## the fast tests only
-	@$(VENV_PYTHON) -m pytest tests/unit $(ARGS)
+	@$(PYTEST) tests/unit $(ARGS)
 
 bench: .venv/ready-dev ## swarmd beside GenRL's own trainer: time, memory, learning
 	@$(VENV_PYTHON) -m tests.bench $(ARGS)

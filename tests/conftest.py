@@ -1,10 +1,35 @@
-"""What holds for every test: as in swarmd's own processes, libraries are told before they are imported."""
+"""What holds for every test: libraries are told before they are imported, and the unit tests run beside each other."""
+
+from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
+
+import pytest
 
 from swarmd.system.startup import prepare_process
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadFileScheduling
 
 # Offline, no telemetry, no thread pools that deadlock in a forked child; also inherited by the processes tests start.
 prepare_process()
 # Tests hold small tensors; on them threads cost more than they bring, and tests that train run side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:
+    """With `-n 2` the files of unit tests go to two workers, and then all other tests to one of them.
+
+    The others start nodes that fill the cores themselves, and look at how long these take.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class UnitTestsFirst(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return file if file.startswith("tests/unit/") else "all others"
+
+    config.option.loadscopereorder = False  # the largest scope would come first
+    return UnitTestsFirst(config, log)
