@@ -19,11 +19,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:
-    """With `-n 2` the files of unit tests go to two workers, and then all other tests to one of them.
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling | None:
+    """With `-n 2` the files of unit tests go to two workers, and then all other tests to the one that is ready first.
 
-    The others start nodes that fill the cores themselves, and look at how long these take.
+    The others start nodes that fill the cores themselves, and look at how long these take. The first of them may still
+    run beside the other worker's last file. With another --dist xdist does what that says.
     """
+    if config.getvalue("dist") != "load":
+        return None
     from xdist.scheduler import LoadFileScheduling
 
     class UnitTestsFirst(LoadFileScheduling):
@@ -33,3 +36,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileS
 
     config.option.loadscopereorder = False  # the largest scope would come first
     return UnitTestsFirst(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem: str, report: pytest.TestReport, sched: LoadFileScheduling) -> None:
+    """A test that hangs ends its worker (faulthandler_exit_on_timeout), and so the run: it would hang again."""
+    sched.config.hook.pytest_runtest_logreport(report=report)
+    pytest.exit(f"{crashitem} ended its worker; if it hung, all stacks are above", pytest.ExitCode.TESTS_FAILED)

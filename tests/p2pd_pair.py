@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,18 +33,16 @@ class Pair:
 async def two_p2pds(folder: Path, *, relay: bool = False) -> AsyncIterator[Pair]:
     """relay: whether the called one relays. They end with the block."""
     quiet_hivemind()
-    running: list[Daemon] = []
-    try:
-        for name, relays in (("called", relay), ("calling", False)):
-            place = folder / name
-            place.mkdir()
-            identity = load_or_create(place / "key")
-            if not running:
-                peer_id = PeerID.from_base58(identity.peer_id)
-            running.append(
-                await Daemon.launch(DaemonSettings(place / "key", place, ("/ip4/127.0.0.1/tcp/0",), relay=relays))
-            )
-        yield Pair(running[0], running[1], peer_id)
-    finally:
-        for daemon in running:
-            await daemon.kill()
+    async with AsyncExitStack() as stack:
+        called = await _launch(stack, folder / "called", relay=relay)
+        calling = await _launch(stack, folder / "calling")
+        identity = load_or_create(folder / "called" / "key")
+        yield Pair(called, calling, PeerID.from_base58(identity.peer_id))
+
+
+async def _launch(stack: AsyncExitStack, place: Path, *, relay: bool = False) -> Daemon:
+    place.mkdir()
+    load_or_create(place / "key")
+    daemon = await Daemon.launch(DaemonSettings(place / "key", place, ("/ip4/127.0.0.1/tcp/0",), relay=relay))
+    stack.push_async_callback(daemon.kill)
+    return daemon

@@ -11,7 +11,8 @@ from pathlib import Path
 KEPT_GIB = 1.5
 """For everything else: a swarm that leaves less is ended."""
 
-# At most, in runs of 10 to 160 nodes while they read. Stock hivemind loads torch, into every process.
+# At most, in runs of 10 to 160 nodes while they read, and for p2pd some to spare; "default" is what it was with p2pd's
+# relay service, less what that took. Stock hivemind loads torch, into every process.
 _PYTHON_MIB = {"swarmd": (33.0, 1.5), "default": (33.0, 2.5), "stock": (170.0, 8.0)}  # a process, and each node in it
 _P2PD_MIB = {"swarmd": 60.0, "default": 70.0, "stock": 115.0, "stock, GOGC": 90.0}
 _LOOK_SECONDS = 1.0

@@ -43,15 +43,15 @@ What {_NODES:,} nodes with records of 6 kB mean for one of them, in a round, whe
   while there are fewer nodes than `peers_per_round` each reads all shards, a message for 16 of them.
 - Searches: a node knows up to 1,024 others, so that in {_NODES:,} a key is two or three steps away; {MOST_ASKED} nodes
   are asked for one key at most.
-- Connections: p2pd keeps 256 to {_MOST_CONNECTIONS} (its connection manager). A read calls some forty nodes; with 160
+- Connections: p2pd keeps 256 to {_MOST_CONNECTIONS} (its connection manager). A round calls some thirty nodes; with 160
   nodes all are connected already, with {_NODES:,} hardly any, and each then costs a search for its address in libp2p's
-  own DHT, two or three round trips and a handshake. Made and closed again a connection takes 6 ms of CPU where it
-  begins and 5 ms at the other end (`python -m tests.bench.connection`, 2026-11-29): half a CPU-second a round for the
-  calls of both directions. That is a constant, but one that the figures above do not hold. To keep one of many costs
-  as much in 5 minutes, so that with rounds of {_ROUND_SECONDS} s one is worth keeping if it is used in each.
-- What a connection costs p2pd while nothing goes over it (keep-alives of both sides) is most of what a node costs idle,
-  and grows until there are as many as it keeps: a millisecond of CPU a minute for each (one alone, 2), half a
-  CPU-second a minute for {_MOST_CONNECTIONS}, a hundredth of a core.
+  own DHT, two or three round trips and a handshake. Made and closed again a connection takes 6 ms of p2pd's CPU where
+  it begins and 5 ms at the other end (`python -m tests.bench.connection`, 2026-11-29; the address is known there): a
+  third of a CPU-second a round for the calls of both directions. That is a constant, but one that the figures above
+  do not hold.
+- What a connection costs p2pd while nothing goes over it (both sides measure the round trip) is most of what a node's
+  idle cost grows by, until there are as many as it keeps: 1.2 ms of CPU a minute for each (from 40 and 160 nodes,
+  2026-11-29), 0.6 CPU-seconds a minute for {_MOST_CONNECTIONS}, a hundredth of a core.
 - Pings: one in five seconds for each node that has heard of 16 others in the last 40, whatever the size of the swarm,
   and those who did not answer a search until they do or are forgotten."""
 
