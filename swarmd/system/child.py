@@ -25,7 +25,7 @@ from swarmd.system.events import event
 from swarmd.system.link import Link, LinkError
 from swarmd.system.streams import LineReader, tell_crash
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29
 _KILL_SECONDS = 10.0
 _LAST_WORDS_SECONDS = 0.5
 
@@ -142,13 +142,24 @@ def adopt_parent() -> Link:
 
 def die_with(parent: int) -> None:
     """Has the kernel kill this process when its parent `parent` ends. Raises ProcessLookupError if it has."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl(PR_SET_PDEATHSIG): {os.strerror(number)}")
+    _prctl("PR_SET_PDEATHSIG", _PR_SET_PDEATHSIG, signal.SIGKILL)
     # A parent that died before the call sends no signal any more.
     if os.getppid() != parent:
         raise ProcessLookupError(f"the parent process {parent} is gone")
+
+
+def sleep_loosely(seconds: float) -> None:
+    """Lets the kernel wake this thread, and all threads and processes that it starts, so much later than their timers
+    say, and so for several at once (prctl(2), PR_SET_TIMERSLACK). What arrives wakes them at once.
+    """
+    _prctl("PR_SET_TIMERSLACK", _PR_SET_TIMERSLACK, int(seconds * 1e9))
+
+
+def _prctl(name: str, option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl({name}): {os.strerror(number)}")
 
 
 class ChildKeeper:
