@@ -50,8 +50,8 @@ What {_NODES:,} nodes with records of 6 kB mean for one of them, in a round, whe
   third of a CPU-second a round for the calls of both directions. That is a constant, but one that the figures above
   do not hold.
 - What a connection costs p2pd while nothing goes over it (both sides measure the round trip) is most of what a node's
-  idle cost grows by, until there are as many as it keeps: 1.2 ms of CPU a minute for each (from 40 and 160 nodes,
-  2026-11-29), 0.6 CPU-seconds a minute for {_MOST_CONNECTIONS}, a hundredth of a core.
+  idle cost grows by, until there are as many as it keeps: 0.4 ms of CPU a minute for each (from 40 and 160 nodes,
+  2026-11-29), 0.2 CPU-seconds a minute for {_MOST_CONNECTIONS}, a three-hundredth of a core.
 - Pings: one in five seconds for each node that has heard of 16 others in the last 40, whatever the size of the swarm,
   and those who did not answer a search until they do or are forgotten."""
 
