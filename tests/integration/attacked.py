@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ FALSE = (
     "completion in the gradient",
 )  # fmt: skip
 """What can be falsified."""
+_HEARD_SECONDS = 180.0
+"""In which each lie is heard: it is told again every few rounds, but a slow machine looks at a part of them only."""
 
 
 @contextmanager
@@ -45,15 +48,33 @@ def rounds_since(member: Member, first: int) -> int:
     return sum(groups > 0 for _, _, groups in member.peers_of_rounds(first - 1))
 
 
-def refusals(state: Path, first: int, last: int) -> Counter[str]:
-    """What a node's curves tell that it has refused in these rounds, at whichever step, by reason."""
+def refusals(state: Path, first: int) -> Counter[str]:
+    """What a node's curves tell that it has refused since this round, at whichever step, by reason."""
     total: Counter[str] = Counter()
     for number, refused, peers in saved.rows(state, "round, refused, peers", "exchanges"):
-        if first <= number <= last:
+        if number >= first:
             total.update(json.loads(refused))
             for reasons in json.loads(peers).values():
                 total.update({reason: count for reason, count in reasons.items() if reason != "used"})
     return total
+
+
+def unheard(refused: Counter[str], reasons: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """For which of these nothing was refused; any one of the reasons of a tuple will do."""
+    return [some for some in reasons if not any(refused[reason] for reason in some)]
+
+
+def wait_until_heard(members: Sequence[Member], first: int, reasons: Sequence[tuple[str, ...]]) -> None:
+    """Until one member or another has refused something for each of these reasons since that round.
+
+    After some time also without that: then the test that asks for the reasons fails, and says which are missing.
+    """
+    end = time.monotonic() + _HEARD_SECONDS
+    while time.monotonic() < end:
+        refused = sum((refusals(member.state, first) for member in members), Counter[str]())
+        if not unheard(refused, reasons):
+            return
+        time.sleep(0.5)
 
 
 def falsified(what: str, lines: list[dict[str, Any]], names: set[str]) -> list[dict[str, Any]]:

@@ -17,7 +17,15 @@ import pytest
 import yaml
 
 from swarmd.network.reputation import HARD
-from tests.integration.attacked import FALSE, audited_members, falsified, refusals, rounds_since
+from tests.integration.attacked import (
+    FALSE,
+    audited_members,
+    falsified,
+    refusals,
+    rounds_since,
+    unheard,
+    wait_until_heard,
+)
 from tests.integration.audit import Account, Judge, lines_of
 from tests.integration.hostile_peers import HostilePeers, Settings
 from tests.integration.node import until
@@ -26,6 +34,12 @@ from tests.integration.swarm import Member, all_train_on
 NODES = 4
 # Of the attack, in which every node trains in at least two of three; each kind has its turn in a quarter of them.
 ATTACK_ROUNDS = int(os.environ.get("SWARMD_HOSTILE_ROUNDS", "15"))
+
+REASONS = (
+    ("other-task",), ("unknown-task",), ("other-peer",), ("bad-signature",), ("unsigned",), ("not-decodable",),
+    ("quarantined",), ("implausible",), ("too-long",), ("copied", "republished"),
+)  # fmt: skip
+"""For which something is refused in such an attack; any one of a tuple."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,7 @@ def attacked(members: list[Member], folder: Path, trained: Path) -> Trial:
         until(lambda: sum(told["round"] >= first for told in attack.rounds()) >= ATTACK_ROUNDS, every=0.2)
         for member in members:
             until(lambda m=member: rounds_since(m, first) >= ATTACK_ROUNDS * 2 / 3, every=0.2, why=member.state.name)
+        wait_until_heard(members, first, REASONS)
         last = attack.rounds()[-1]["round"]
         all_train_on(members, NODES - 1, "trains on all others under attack")
         names = {member.status()["peer_id"]: member for member in members}
@@ -106,7 +121,7 @@ def attacked(members: list[Member], folder: Path, trained: Path) -> Trial:
         {name: node.rounds() for name, node in zip(names, nodes, strict=True)},
         judged,
         {name: judge.account(name, found) for name, found in judged.items()},
-        {name: refusals(member.state, first, last) for name, member in names.items()},
+        {name: refusals(member.state, first) for name, member in names.items()},
     )  # fmt: skip
 
 
@@ -148,11 +163,8 @@ def test_lies_were_heard_and_refused_by_reason(trial: Trial) -> None:
     """By one node or another: what a busy one has no time for, it does not look at."""
     refused: Counter[str] = sum(trial.refused.values(), Counter())
     print(f"\nrefused {dict(refused.most_common())}")
-    for reasons in (
-        ("other-task",), ("unknown-task",), ("other-peer",), ("bad-signature",), ("unsigned",), ("not-decodable",),
-        ("quarantined",), ("implausible",), ("too-long",), ("copied", "republished"),
-    ):  # fmt: skip
-        assert any(refused[reason] for reason in reasons), f"nothing was refused as {reasons}: {refused}"
+    missing = unheard(refused, REASONS)
+    assert not missing, f"nothing was refused as {missing}: {refused}"
 
 
 def test_what_is_told_of_peers_names_the_liars_and_blames_no_honest_one(trial: Trial) -> None:

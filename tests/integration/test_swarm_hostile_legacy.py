@@ -16,7 +16,15 @@ from typing import Any
 import pytest
 
 from swarmd.network.identity import load_or_create
-from tests.integration.attacked import FALSE, audited_members, falsified, refusals, rounds_since
+from tests.integration.attacked import (
+    FALSE,
+    audited_members,
+    falsified,
+    refusals,
+    rounds_since,
+    unheard,
+    wait_until_heard,
+)
 from tests.integration.audit import Account, lines_of
 from tests.integration.audit_legacy import LegacyJudge
 from tests.integration.hostile_peers import HostilePeers, Settings
@@ -28,6 +36,12 @@ DIALECT, SWARM_ID = "genrl-0.3", "5eed1e55"
 ROUND_SECONDS, GATHER_SECONDS = 3.0, 1.2
 # Of the attack, in which both nodes were met; each kind has its turn in three of them.
 ATTACK_ROUNDS = int(os.environ.get("SWARMD_HOSTILE_ROUNDS", "6"))
+
+REASONS = (
+    ("unknown-task",), ("held-out",), ("other-task",), ("other-peer", "unsigned"), ("bad-signature",),
+    ("not-decodable",), ("wrong-shape",), ("wrong-batch-id",), ("implausible",), ("quota-round",),
+)  # fmt: skip
+"""For which something is refused in such an attack; any one of a tuple."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,7 @@ def attacked(members: list[Member], folder: Path, trained: Path) -> Trial:
         until(lambda: set(attack.kinds()) == attack.all_kinds, every=0.2, why="every kind has had its turn")
         for member in members:
             until(lambda m=member: rounds_since(m, first) >= ATTACK_ROUNDS / 2, every=0.2, why=member.state.name)
-        last = attack.rounds()[-1]["round"]
+        wait_until_heard(members, first, REASONS)
         all_train_on(members, NODES - 1, "trains on others under attack")
         names = {member.status()["peer_id"]: member for member in members}
         peers = {name: json.loads(member.command("peers", "--json")) for name, member in names.items()}
@@ -108,7 +122,7 @@ def attacked(members: list[Member], folder: Path, trained: Path) -> Trial:
         {name: node.text() for name, node in zip(names, nodes, strict=True)},
         lines,
         {name: judge.account(name, some) for name, some in lines.items()},
-        {name: refusals(member.state, first, last) for name, member in names.items()},
+        {name: refusals(member.state, first) for name, member in names.items()},
     )  # fmt: skip
 
 
@@ -152,11 +166,8 @@ def test_lies_were_heard_and_refused_by_reason(trial: Trial) -> None:
     """By one node or the other: what a busy one has no time for, it does not look at."""
     refused: Counter[str] = sum(trial.refused.values(), Counter())
     print(f"\nrefused {dict(refused.most_common())}")
-    for reasons in (
-        ("unknown-task",), ("held-out",), ("other-task",), ("other-peer", "unsigned"), ("bad-signature",),
-        ("not-decodable",), ("wrong-shape",), ("wrong-batch-id",), ("implausible",), ("quota-round",),
-    ):  # fmt: skip
-        assert any(refused[reason] for reason in reasons), f"nothing was refused as {reasons}: {refused}"
+    missing = unheard(refused, REASONS)
+    assert not missing, f"nothing was refused as {missing}: {refused}"
 
 
 def test_who_signs_false_tasks_is_shut_out(trial: Trial) -> None:
