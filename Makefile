@@ -39,7 +39,7 @@ run: $(READY) ## train; state is kept in .run, so that the next run goes on (ROU
 # first, because the wheels fetched for it are the ones that .venv is made of.
 SYSTEM_NEEDS := $(if $(filter 0,$(shell id -u)),system-needs)
 
-# Unit tests two at a time, the rest one by one (tests/conftest.py); with ARGS='-n 0 ...' all one by one.
+# Two files at a time, but for those that need the machine for themselves (tests/conftest.py); with ARGS='-n 0 ...' one.
 PYTEST := $(VENV_PYTHON) -m pytest -n 2
 
 test: $(SYSTEM_NEEDS) .venv/ready-dev ## all tests but test-vm; as root also those of the .deb under systemd, others skip them

@@ -1,4 +1,4 @@
-"""What holds for every test: libraries are told before they are imported, and the unit tests run beside each other."""
+"""What holds for every test: libraries are told before they are imported, and who may run beside others does."""
 
 from __future__ import annotations
 
@@ -18,24 +18,32 @@ prepare_process()
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+ALONE = ("tests/system/", "tests/integration/test_swarm_")
+"""Of these a test runs while no other does: they start machines and swarms, which fill the cores by themselves, and
+look at whether rounds and repairs come in time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that run alone come last."""
+    items.sort(key=lambda item: item.nodeid.startswith(ALONE))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling | None:
-    """With `-n 2` the files of unit tests go to two workers, and then all other tests to the one that is ready first.
+    """With `-n 2` the files of tests go to two workers, and then all those that run alone to one of them.
 
-    The others start nodes that fill the cores themselves, and look at how long these take. The first of them may still
-    run beside the other worker's last file. With another --dist xdist does what that says.
+    The first of these may still run beside the other worker's last file. With another --dist xdist does what that says.
     """
     if config.getvalue("dist") != "load":
         return None
     from xdist.scheduler import LoadFileScheduling
 
-    class UnitTestsFirst(LoadFileScheduling):
+    class AloneAtTheEnd(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = super()._split_scope(nodeid)
-            return file if file.startswith("tests/unit/") else "all others"
+            return "alone" if nodeid.startswith(ALONE) else super()._split_scope(nodeid)
 
     config.option.loadscopereorder = False  # the largest scope would come first
-    return UnitTestsFirst(config, log)
+    return AloneAtTheEnd(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)
