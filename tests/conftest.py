@@ -18,14 +18,17 @@ prepare_process()
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-ALONE = ("tests/system/", "tests/integration/test_swarm_")
-"""Of these a test runs while no other does: they start machines and swarms, which fill the cores by themselves, and
-look at whether rounds and repairs come in time."""
+ALONE = (
+    "tests/system/", "tests/integration/test_swarm_", "tests/integration/test_bootnode.py",
+    "tests/integration/test_peers_and_doctor.py",
+)  # fmt: skip
+"""Of these a test runs while no other does, but for the first: they start machines and swarms, which fill the cores by
+themselves, and look at whether rounds and repairs come in time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that run alone come last."""
-    items.sort(key=lambda item: item.nodeid.startswith(ALONE))
+    """Those that run alone come last, and right before them the unit tests, whose short files end at about one time."""
+    items.sort(key=lambda item: (item.nodeid.startswith(ALONE), item.nodeid.startswith("tests/unit/")))
 
 
 @pytest.hookimpl(optionalhook=True)

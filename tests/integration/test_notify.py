@@ -63,7 +63,9 @@ def test_the_start_is_told_step_by_step_and_readiness_once_the_first_phase_began
     assert "EXTEND_TIMEOUT_USEC" in order[:first] and "WATCHDOG" not in order[:first]
     pinged = order.index("WATCHDOG")
     assert first < pinged and "EXTEND_TIMEOUT_USEC" not in order[pinged:]
-    assert [message.fields["STATUS"] for message in manager.messages[:first] if "STATUS" in message.fields] == [
+    # On a busy machine the status that is kept current may be told between two steps.
+    told = [message.fields.get("STATUS", "") for message in manager.messages[:first]]
+    assert [status for status in told if status.startswith("starting: ")] == [
         "starting: choosing the model",
         "starting: loading model embedded",
         "starting: opening the tasks",
@@ -124,7 +126,9 @@ def test_a_wait_longer_than_any_deadline_is_no_hang_and_asks_for_its_time(
         node.send(signal.SIGTERM)
         assert node.end() == 0
     assert manager.of("WATCHDOG") == []
-    assert manager.statuses()[-2:] == ["stopping on SIGTERM", "stopped: on SIGTERM"]
+    # The wait may be told once more in between: the signal does not undo what was about to be said.
+    told = manager.statuses()
+    assert "stopping on SIGTERM" in told[-3:] and told[-1] == "stopped: on SIGTERM", told[-3:]
 
 
 def test_a_reload_that_is_asked_for_during_the_wait_is_done_after_it(
