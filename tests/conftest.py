@@ -22,13 +22,14 @@ ALONE = (
     "tests/system/", "tests/integration/test_swarm_", "tests/integration/test_bootnode.py",
     "tests/integration/test_peers_and_doctor.py",
 )  # fmt: skip
-"""Of these a test runs while no other does, but for the first: they start machines and swarms, which fill the cores by
+"""Of these a test runs while no other does, but for the first few: they start machines and swarms, which fill the cores by
 themselves, and look at whether rounds and repairs come in time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that run alone come last, and right before them the unit tests, whose short files end at about one time."""
-    items.sort(key=lambda item: (item.nodeid.startswith(ALONE), item.nodeid.startswith("tests/unit/")))
+    """Those that run alone come last. The unit tests stay first: some fork their process or look at it, which it must
+    not have filled with threads and open files by then."""
+    items.sort(key=lambda item: item.nodeid.startswith(ALONE))
 
 
 @pytest.hookimpl(optionalhook=True)
