@@ -22,8 +22,8 @@ ALONE = (
     "tests/system/", "tests/integration/test_swarm_", "tests/integration/test_bootnode.py",
     "tests/integration/test_peers_and_doctor.py",
 )  # fmt: skip
-"""Of these a test runs while no other does, but for the first few: they start machines and swarms, which fill the cores by
-themselves, and look at whether rounds and repairs come in time."""
+"""Of these a test runs while no other does, but for the first few: they start machines and swarms, which fill the
+cores by themselves, and look at whether rounds and repairs come in time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
